@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from tomoglean import intensities
+
+SCALE = {"p_low": 10.0, "p_high": 30.0, "mean": 20.0, "std": 5.0}
+
+
+def test_mean_becomes_zero_and_one_deviation_one():
+    found = intensities.standardise(np.array([20, 25, 15], np.uint16), SCALE)
+    np.testing.assert_array_equal(found, np.array([0, 1, -1], np.float32))
+
+
+def test_values_beyond_the_percentiles_are_clipped():
+    found = intensities.standardise(np.array([-1e6, 1e6]), SCALE)
+    np.testing.assert_array_equal(found, [-2, 2])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_any_dtype_gives_float32(dtype):
+    found = intensities.standardise(np.full((2, 3, 4), 25, dtype), SCALE)
+    assert found.dtype == np.float32
+    assert found.shape == (2, 3, 4)
+    assert np.all(found == 1)
+
+
+def test_slab_by_slab_equals_the_whole():
+    values = np.random.default_rng(1).normal(20, 9, (7, 5, 3))
+    parts = [intensities.standardise(part, SCALE) for part in values]
+    np.testing.assert_array_equal(np.stack(parts), intensities.standardise(values, SCALE))
+
+
+def test_constant_volume_gives_zeros():
+    flat = {"p_low": 3.0, "p_high": 3.0, "mean": 3.0, "std": 0.0}
+    assert not intensities.standardise(np.full(4, 3.0), flat).any()
+
+
+def test_missing_fingerprint_is_named():
+    with pytest.raises(ValueError, match="p_high, std"):
+        intensities.standardise(np.zeros(1), {"p_low": 0, "mean": 0})

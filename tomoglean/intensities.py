@@ -1,0 +1,49 @@
+"""Bring grey values of different volumes onto one scale, the same way for every reader."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FINGERPRINT = ("p_low", "p_high", "mean", "std")
+
+
+def fingerprint(attrs: Mapping[str, Any]) -> dict[str, float]:
+    """Pick the fingerprint out of the attributes of a converted volume.
+
+    Raises
+    ------
+    ValueError
+        If a part of it is missing.
+    """
+    missing = [name for name in FINGERPRINT if name not in attrs]
+    if missing:
+        raise ValueError(
+            f"no fingerprint: {', '.join(missing)} missing; convert the volume"
+        )
+    return {name: float(attrs[name]) for name in FINGERPRINT}
+
+
+def standardise(
+    values: npt.NDArray[Any], attrs: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """Clip grey values to the fingerprint's percentiles, then take the z-score.
+
+    Parameters
+    ----------
+    values
+        Grey values of any shape and dtype.
+    attrs
+        The volume's fingerprint: p_low, p_high, and mean, std of the clipped values, all in
+        grey values. Further attributes are ignored.
+
+    Returns
+    -------
+    ndarray of float32
+        Same shape; about zero mean and unit variance, all zero for a constant volume.
+    """
+    known = fingerprint(attrs)
+    clipped = np.clip(np.asarray(values, np.float32), known["p_low"], known["p_high"])
+    spread = known["std"] or 1.0
+    return ((clipped - np.float32(known["mean"])) / np.float32(spread)).astype(np.float32)
