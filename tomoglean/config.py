@@ -1,0 +1,217 @@
+"""Read what a scientist edits: config.yaml, checked against the schemas, defaults filled.
+
+The schemas (JSON Schema written as YAML) hold every default with its unit and limits;
+unknown keys, duplicate keys and wrong types are errors that name the key and say what is
+allowed.
+"""
+
+import difflib
+from collections.abc import Hashable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from tomoglean.provenance import Refused
+
+SCHEMAS = Path(__file__).resolve().parent.parent / "config" / "schemas"
+LARGEST_BYTES = 1_000_000
+STAGES = {
+    "semantic": ("slice", "augment", "train", "segment", "relabel", "measure", "evaluate"),
+    "detection": (
+        "sample", "augment", "train", "mask", "classify", "pick", "evaluate", "average",
+    ),
+}  # fmt: skip
+TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a block of keys",
+    "null": "null",
+}
+
+
+def read(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read and check a study's config.yaml.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    overrides
+        Values from the command line that replace those of the file, key by key.
+
+    Returns
+    -------
+    dict
+        The whole config with every default filled in.
+
+    Raises
+    ------
+    Refused
+        One line naming the file, the key and what is allowed there.
+    """
+    return complete(merged(_read_yaml(path), overrides or {}), str(path))
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one config over another, block by block."""
+    both = {**old, **new}
+    for name in old.keys() & new.keys():
+        if isinstance(old[name], Mapping) and isinstance(new[name], Mapping):
+            both[name] = merged(old[name], new[name])
+    return both
+
+
+def complete(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Check a config against the schemas and fill in the defaults."""
+    full = filled(config, "config", name, "")
+    for group, block in full["simulate"].items():
+        schema, where = f"simulate-{block['simulator']}", f"simulate.{group}.settings"
+        block["settings"] = filled(block["settings"], schema, name, where)
+    full["tasks"] = {
+        task: _complete_task(block, name, f"tasks.{task}")
+        for task, block in full["tasks"].items()
+    }
+    _check_membranes(full["tasks"], name)
+    return full
+
+
+def _complete_task(task: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    kind = task.get("kind")
+    if kind not in STAGES:
+        kinds = " or ".join(STAGES)
+        raise Refused(f"{name}: {where}.kind: expected {kinds}, found {kind!r}")
+    full = filled(task, f"task-{kind}", name, where)
+    for stage in STAGES[kind]:
+        full[stage] = _complete_stage(full[stage], stage, kind, name, f"{where}.{stage}")
+    for control, block in full["controls"].items():
+        train = merged(full["train"], block["train"])
+        block["train"] = _complete_stage(
+            train, "train", kind, name, f"{where}.controls.{control}.train"
+        )
+    return full
+
+
+def _complete_stage(
+    block: Mapping[str, Any], stage: str, kind: str, name: str, where: str
+) -> dict[str, Any]:
+    schema = f"{stage}-{kind}" if stage == "evaluate" else stage
+    return filled(block, schema, name, where)
+
+
+def _check_membranes(tasks: Mapping[str, Any], name: str) -> None:
+    for task, block in tasks.items():
+        other = tasks.get(block.get("membrane", ""))
+        if block["kind"] == "detection" and (not other or other["kind"] != "semantic"):
+            semantic = [
+                task for task, block in tasks.items() if block["kind"] == "semantic"
+            ]
+            raise Refused(
+                f"{name}: tasks.{task}.membrane: unknown task {block['membrane']!r}; "
+                f"name a semantic task: {', '.join(semantic) or 'there is none yet'}"
+            )
+
+
+def filled(
+    block: Mapping[str, Any], schema_name: str, name: str, where: str
+) -> dict[str, Any]:
+    """Check one block against its schema and return it with defaults."""
+    schema = read_schema(schema_name)
+    errors = sorted(Draft202012Validator(schema).iter_errors(block), key=lambda e: e.path)
+    if errors:
+        raise Refused(f"{name}: {_explain(errors[0], where)}")
+    full: dict[str, Any] = _with_defaults(block, schema)
+    return full
+
+
+@cache
+def read_schema(name: str) -> dict[str, Any]:
+    """Read one schema file by its name."""
+    text = (SCHEMAS / f"{name}.yaml").read_text(encoding="utf-8")
+    schema: dict[str, Any] = yaml.safe_load(text)
+    return schema
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        known = schema.get("properties", {})
+        other = schema.get("additionalProperties") or {}
+        given = {
+            key: _with_defaults(item, known.get(key, other)) for key, item in value.items()
+        }
+        missing = {
+            key: _with_defaults(part["default"], part)
+            for key, part in known.items()
+            if key not in given and "default" in part
+        }
+        return {**given, **missing}
+    return value
+
+
+def _explain(error: Any, where: str) -> str:
+    """Turn a schema error into: key, what was expected, what was found."""
+    place = ".".join([*([where] if where else []), *map(str, error.absolute_path)])
+    kind, limit, found = error.validator, error.validator_value, error.instance
+    if kind == "additionalProperties":
+        return _explain_unknown(error, place)
+    if kind == "required":
+        missing = [key for key in limit if key not in found]
+        return f"{place or 'top level'}: the key '{missing[0]}' is missing"
+    if kind == "type":
+        kinds = [limit] if isinstance(limit, str) else limit
+        expected = " or ".join(TYPES[item] for item in kinds)
+        return f"{place}: expected {expected}, found {found!r}"
+    if kind == "enum":
+        return f"{place}: expected one of {', '.join(map(str, limit))}; found {found!r}"
+    if kind in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+        side = "at least" if kind == "minimum" else "at most" if kind == "maximum" else kind
+        return f"{place}: expected {side} {limit}, found {found!r}"
+    return f"{place}: {error.message}"
+
+
+def _explain_unknown(error: Any, place: str) -> str:
+    known = list(error.schema.get("properties", {}))
+    unknown = next(key for key in error.instance if key not in known)
+    near = difflib.get_close_matches(str(unknown), known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    full = f"{place}.{unknown}" if place else str(unknown)
+    return f"{full}: unknown key{hint} Allowed here: {', '.join(sorted(known))}"
+
+
+class _Strict(yaml.SafeLoader):
+    """A loader that refuses what YAML lets pass: duplicate keys."""
+
+
+def _unique_mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        name: Hashable = loader.construct_object(key_node)
+        if name in seen:
+            line = key_node.start_mark.line + 1
+            raise Refused(f"line {line}: the key '{name}' stands twice; keep one of them")
+        seen.add(name)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise Refused(f"{path}: no such file; a study has config/config.yaml")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise Refused(f"{path}: larger than 1 MB; is this a config?")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # noqa: S506 - a SafeLoader
+    except Refused as error:
+        raise Refused(f"{path}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is not None and not isinstance(content, dict):
+        raise Refused(f"{path}: expected a block of keys, found {type(content).__name__}")
+    return content or {}

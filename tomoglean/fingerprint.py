@@ -1,0 +1,242 @@
+"""Tell whether the code behind an artefact has changed, and nothing else.
+
+The fingerprint of a script covers every definition of our package that the script
+reaches, without comments, docstrings and log calls. Touching, reformatting or
+documenting a file changes nothing; changing one function changes only the stages that
+reach it. Standard library only.
+
+A module-level dictionary whose values name modules of the package ("registry") is not
+followed: which entry is used is a setting, so the caller names it in `uses`.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE = "tomoglean"
+NEVER_COUNTED = {f"{PACKAGE}.stage", f"{PACKAGE}.provenance", f"{PACKAGE}.report"}
+LOGGERS = {"log", "logger", "logging"}
+
+
+def fingerprint(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
+    """Hash the code that a script reaches.
+
+    Parameters
+    ----------
+    script
+        Python file that a rule runs.
+    root
+        Folder that holds the package.
+    uses
+        Modules that the script reaches through a registry, by full name.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    texts = [_text(ast.parse(script.read_text(encoding="utf-8")))]
+    for module, name in sorted(reached(script, root=root, uses=uses)):
+        texts.append(f"{module}:{name}\n{_definition(root, module, name)}")
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def reached(
+    script: Path, *, root: Path, uses: tuple[str, ...] = ()
+) -> set[tuple[str, str]]:
+    """List the (module, definition) pairs of the package that a script reaches."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    waiting = set(_references(tree, _imports(tree, root), root))
+    waiting |= {pair for module in uses for pair in _everything(root, module)}
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in found or _never_counted(module):
+            continue
+        found.add((module, name))
+        waiting |= set(_neighbours(root, module, name)) - found
+    return found
+
+
+def _never_counted(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NEVER_COUNTED)
+
+
+def _file(root: Path, module: str) -> Path | None:
+    stem = root.joinpath(*module.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+class _Module:
+    """One parsed file: its definitions by name, its imports, its bare statements."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        self.imports = _imports(tree, root)
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        for statement in tree.body:
+            for name in _defined(statement):
+                self.definitions.setdefault(name, []).append(statement)
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return []
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = (
+            statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        )
+        return [
+            node.id
+            for target in targets
+            for node in ast.walk(target)
+            if isinstance(node, ast.Name)
+        ]
+    return [] if _is_prose(statement) else ["<statements>"]
+
+
+@lru_cache(maxsize=512)
+def _parsed(path: Path, root: Path, stamp: tuple[int, int]) -> _Module:
+    return _Module(path, root)
+
+
+def _module(root: Path, module: str) -> _Module | None:
+    path = _file(root, module)
+    if path is None:
+        return None
+    status = path.stat()
+    return _parsed(path, root, (status.st_mtime_ns, status.st_size))
+
+
+def _everything(root: Path, module: str) -> set[tuple[str, str]]:
+    parsed = _module(root, module)
+    return {(module, name) for name in parsed.definitions} if parsed else set()
+
+
+def _neighbours(root: Path, module: str, name: str) -> Iterator[tuple[str, str]]:
+    parsed = _module(root, module)
+    if parsed is None:
+        return
+    yield (module, "<statements>")
+    for statement in parsed.definitions.get(name, []):
+        if _is_registry(statement, root):
+            continue
+        inner = {**parsed.imports, **_imports(statement, root)}
+        yield from _references(statement, inner, root)
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and node.id in parsed.definitions:
+                yield (module, node.id)
+
+
+def _definition(root: Path, module: str, name: str) -> str:
+    parsed = _module(root, module)
+    statements = parsed.definitions.get(name, []) if parsed else []
+    return "\n".join(_text(node) for node in statements if not _is_registry(node, root))
+
+
+def _imports(tree: ast.AST, root: Path) -> dict[str, tuple[str, str | None]]:
+    """Map local names to (module, definition or None) for our own package."""
+    names: dict[str, tuple[str, str | None]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and _ours(node.module):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                target = (
+                    (inner, None) if _file(root, inner) else (str(node.module), alias.name)
+                )
+                names[alias.asname or alias.name] = target
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if _ours(alias.name) and alias.asname:
+                    names[alias.asname] = (alias.name, None)
+    return names
+
+
+def _ours(module: str | None) -> bool:
+    return bool(module) and str(module).split(".")[0] == PACKAGE
+
+
+def _references(
+    tree: ast.AST, names: dict[str, tuple[str, str | None]], root: Path
+) -> Iterator[tuple[str, str]]:
+    """Yield what a piece of code takes from the package; a bare module means all of it."""
+    parents = {
+        id(node.value): node for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id not in names:
+            continue
+        module, name = names[node.id]
+        attribute = parents.get(id(node))
+        if name is not None:
+            yield from _exported(root, module, name)
+        elif attribute is None:
+            yield from _everything(root, module)
+        elif _file(root, f"{module}.{attribute.attr}"):
+            yield from _everything(root, f"{module}.{attribute.attr}")
+        else:
+            yield from _exported(root, module, attribute.attr)
+
+
+def _exported(root: Path, module: str, name: str) -> Iterator[tuple[str, str]]:
+    """Follow a name through a package's `__init__` to where it is defined."""
+    parsed = _module(root, module)
+    if parsed and name not in parsed.definitions and name in parsed.imports:
+        origin, inner = parsed.imports[name]
+        yield from [(origin, inner)] if inner else _everything(root, origin)
+    else:
+        yield (module, name)
+
+
+def _is_registry(statement: ast.stmt, root: Path) -> bool:
+    value = getattr(statement, "value", None)
+    if not isinstance(value, ast.Dict) or not value.values:
+        return False
+    return all(
+        isinstance(item, ast.Constant)
+        and isinstance(item.value, str)
+        and _ours(item.value)
+        and _file(root, item.value) is not None
+        for item in value.values
+    )
+
+
+def _is_prose(statement: ast.stmt) -> bool:
+    """Docstrings, bare strings and log calls say something, they do nothing."""
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return True
+    function = value.func if isinstance(value, ast.Call) else None
+    return (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id in LOGGERS
+    )
+
+
+class _Silent(ast.NodeTransformer):
+    """Take the prose out of a tree; an emptied block keeps a `pass`."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                kept = [item for item in block if not _is_prose(item)]
+                needed = field == "body" and not isinstance(node, ast.Module)
+                setattr(node, field, kept or ([ast.Pass()] if needed else []))
+        return node
+
+
+def _text(tree: ast.AST) -> str:
+    copy = ast.parse(ast.unparse(tree))
+    return ast.unparse(ast.fix_missing_locations(_Silent().visit(copy)))
