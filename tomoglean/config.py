@@ -191,8 +191,10 @@ def _unique_mapping(loader: _Strict, node: yaml.MappingNode) -> dict[Hashable, A
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
         name: Hashable = loader.construct_object(key_node)
+        line = key_node.start_mark.line + 1
+        if not isinstance(name, str):
+            raise Refused(f"line {line}: the key {name!r} is not text; put it in quotes")
         if name in seen:
-            line = key_node.start_mark.line + 1
             raise Refused(f"line {line}: the key '{name}' stands twice; keep one of them")
         seen.add(name)
     return loader.construct_mapping(node, deep=True)

@@ -85,8 +85,8 @@ def create(
     path
         Where the file will stand.
     datasets
-        Shape and dtype of every dataset by name; the main one is called `data`. The last three
-        axes are (Z, Y, X).
+        Shape and dtype of every dataset by name; the main one is called `data`. The last
+        three axes are (Z, Y, X).
     voxel_nm
         Voxel edges along z, y, x in nm.
     z
@@ -94,16 +94,18 @@ def create(
     attrs
         Whatever else the file says of itself.
     """
-    with replacing(path) as partial:
-        with h5py.File(partial, "w", locking="best-effort") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["voxel_nm"] = voxel_nm
-            file.attrs.update(attrs)
-            if z is not None:
-                file["z"] = np.asarray(z, np.int64)
-            for name, (shape, dtype) in datasets.items():
-                _create_dataset(file, name, shape, np.dtype(dtype))
-            yield file
+    with (
+        replacing(path) as partial,
+        h5py.File(partial, "w", locking="best-effort") as file,
+    ):
+        file.attrs["format"] = FORMAT
+        file.attrs["voxel_nm"] = voxel_nm
+        file.attrs.update(attrs)
+        if z is not None:
+            file["z"] = np.asarray(z, np.int64)
+        for name, (shape, dtype) in datasets.items():
+            _create_dataset(file, name, shape, np.dtype(dtype))
+        yield file
 
 
 def _create_dataset(
@@ -128,7 +130,7 @@ def write(
     extra: Mapping[str, npt.NDArray[Any]] | None = None,
     **attrs: Any,
 ) -> None:
-    """Write a volume that is in memory, with further datasets of the same grid beside it."""
+    """Write a volume that is in memory, and further datasets of the same grid."""
     arrays = {"data": np.asarray(volume.data), **(extra or {})}
     layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     with create(path, layout, voxel_nm=volume.voxel_nm, z=volume.z, **attrs) as file:

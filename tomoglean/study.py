@@ -1,0 +1,286 @@
+"""A study: its config, its tables, and what follows from them. Nothing is read twice."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tomoglean import config as configs
+from tomoglean import tables
+from tomoglean.provenance import Refused
+
+SIMULATED = "results/simulated/"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is asked of which volumes, with which labels.
+
+    Attributes
+    ----------
+    config
+        The checked config with all defaults.
+    volumes
+        Rows of volumes.tsv in order of id; every column is text.
+    labels
+        Rows of labels.tsv in an order that does not depend on the file's.
+    root
+        Folder of the study.
+    """
+
+    config: dict[str, Any]
+    volumes: list[dict[str, str]]
+    labels: list[dict[str, str]]
+    root: Path = field(default_factory=Path)
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The tasks by name."""
+        tasks: dict[str, dict[str, Any]] = self.config["tasks"]
+        return tasks
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of the tasks of one kind (semantic, detection)."""
+        return [task for task, block in self.tasks.items() if block["kind"] == kind]
+
+    def row(self, volume: str) -> dict[str, str]:
+        """Return the row of one volume."""
+        return next(row for row in self.volumes if row["volume"] == volume)
+
+    def volumes_of(self, task: str) -> list[str]:
+        """Ids of the volumes a task looks at."""
+        return [row["volume"] for row in self.volumes if task in row["tasks"].split(",")]
+
+    def label_rows(
+        self, task: str, *, volume: str = "", use: str = "", kind: str = ""
+    ) -> list[dict[str, str]]:
+        """Rows of labels.tsv that fit; an empty word fits everything."""
+        wanted = {"task": task, "volume": volume, "use": use, "kind": kind}
+        wanted = {column: word for column, word in wanted.items() if word}
+        return [row for row in self.labels if wanted.items() <= row.items()]
+
+    def labelled(self, task: str, *, use: str, kind: str = "") -> list[str]:
+        """Ids of the volumes that have labels for a use."""
+        rows = self.label_rows(task, use=use, kind=kind)
+        return sorted({row["volume"] for row in rows})
+
+    def kinds(self, task: str, round_: str, volume: str, use: str) -> list[str]:
+        """Label kinds a round uses for a volume, later ones lie over earlier ones."""
+        have = {row["kind"] for row in self.label_rows(task, volume=volume, use=use)}
+        if use == "train":
+            have |= {"relabelled"} if "weak" in have else set()
+            return [kind for kind in self.wanted_kinds(task, round_) if kind in have]
+        return [kind for kind in ("clean", "weak") if kind in have][:1]
+
+    def wanted_kinds(self, task: str, round_: str) -> list[str]:
+        """Label kinds a round learns from."""
+        if round_.startswith("weak"):
+            return ["weak"]
+        control = self.tasks[task]["controls"].get(round_.removeprefix("control-"), {})
+        usual = ["relabelled", "clean"] if self.has_weak(task) else ["clean"]
+        return control.get("labels") or usual
+
+    def has_weak(self, task: str) -> bool:
+        """Whether a task has weak labels to learn from, and so needs relabelling."""
+        return bool(self.label_rows(task, use="train", kind="weak"))
+
+    def rounds(self, task: str) -> list[str]:
+        """All rounds a task trains."""
+        block = self.tasks[task]
+        folds = range(block["folds"]) if self.has_weak(task) else ()
+        weak = ["weak", *(f"weak-{fold}" for fold in folds)] if folds else []
+        crossed = [f"final-{fold}" for fold in range(block.get("cross_validation", 0))]
+        controls = [f"control-{name}" for name in block["controls"]]
+        return [*weak, "final", *crossed, *controls]
+
+    def fold(self, task: str, volume: str) -> int:
+        """Fold of a weakly labelled volume, by the sha256 of its id, never by row order."""
+        ranked = sorted(self.labelled(task, use="train", kind="weak"), key=_sha256)
+        return ranked.index(volume) % int(self.tasks[task]["folds"])
+
+    def examples(self, task: str, round_: str, use: str) -> list[str]:
+        """Ids of the volumes whose labels a round trains on, or stops by."""
+        crossed = _fold_of(round_, "final-")
+        if crossed is not None:
+            return self.labelled(task, use="train")
+        if self.tasks[task]["kind"] == "detection":
+            return self.labelled(task, use=use)
+        left_out = _fold_of(round_, "weak-")
+        return [
+            volume
+            for volume in self.labelled(task, use=use)
+            if self.kinds(task, round_, volume, use)
+            and (use != "train" or left_out is None or self.fold(task, volume) != left_out)
+        ]
+
+    def keep(self, task: str, round_: str, use: str) -> list[int] | None:
+        """Slices of a cross-validated volume that serve a use; None = all of them."""
+        fold = _fold_of(round_, "final-")
+        if fold is None:
+            return None
+        folds = int(self.tasks[task]["cross_validation"])
+        places = self.labelled_slices(task)
+        part = {"test": (fold,), "validate": ((fold + 1) % folds,)}
+        part["train"] = tuple(
+            other for other in range(folds) if other not in part["test"] + part["validate"]
+        )
+        return [z for place, z in enumerate(places) if place % folds in part[use]]
+
+    def labelled_slices(self, task: str) -> list[int]:
+        """All z named in the `slices` column of a cross-validated task, in order."""
+        rows = self.label_rows(task, use="train")
+        return sorted({z for row in rows for z in slice_numbers(row["slices"])})
+
+    def simulated(self) -> dict[str, dict[str, Any]]:
+        """Simulation group of every simulated volume."""
+        groups = self.config["simulate"].values()
+        return {volume: group for group in groups for volume in group["volumes"]}
+
+    def is_simulated(self, task: str) -> bool:
+        """Whether every volume of a task is simulated."""
+        paths = [self.row(volume)["path"] for volume in self.volumes_of(task)]
+        return bool(paths) and all(path.startswith(SIMULATED) for path in paths)
+
+
+def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
+    """Read a study's folder.
+
+    Raises
+    ------
+    Refused
+        One line naming the file, the row or key, what was expected and what was found.
+    """
+    config = configs.read(root / "config" / "config.yaml", overrides)
+    volumes = _rows(root / "config" / "volumes.tsv", "volumes")
+    labels = _rows(root / "config" / "labels.tsv", "labels")
+    volumes.sort(key=lambda row: row["volume"])
+    labels.sort(key=lambda row: tuple(row.values()))
+    study = Study(config, volumes, labels, root)
+    _check_volumes(study)
+    _check_labels(study)
+    return study
+
+
+def slice_numbers(text: str) -> list[int]:
+    """Read ranges such as 0-11,14."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def resolve(path: str, root: Path) -> Path:
+    """Path of a table's file: $VARIABLES filled in, relative to the study."""
+    return root / os.path.expanduser(os.path.expandvars(path))
+
+
+def _rows(path: Path, schema: str) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise Refused(f"{path}: no such file; a study has config/{schema}.tsv")
+    names = list(configs.read_schema(schema)["properties"])
+    rows = []
+    for number, row in enumerate(tables.read_rows(path), start=2):
+        full = configs.filled(row, schema, f"{path}, row {number}", "")
+        rows.append({name: full[name] for name in names})
+    return rows
+
+
+def _check_volumes(study: Study) -> None:
+    name = study.root / "config" / "volumes.tsv"
+    ids = [row["volume"] for row in study.volumes]
+    for volume in _repeated(ids):
+        raise Refused(f"{name}: the id {volume!r} stands twice; every volume needs its own")
+    for row in study.volumes:
+        for task in row["tasks"].split(","):
+            if task not in study.tasks:
+                raise Refused(
+                    f"{name}: {row['volume']}: {_unknown('task', task, study.tasks)}"
+                )
+        _check_path(row, str(name), study)
+
+
+def _check_labels(study: Study) -> None:
+    name = f"{study.root / 'config' / 'labels.tsv'}"
+    for row in study.labels:
+        where = f"{name}: {row['task']}, {row['volume']}"
+        if row["task"] not in study.tasks:
+            raise Refused(f"{where}: {_unknown('task', row['task'], study.tasks)}")
+        if row["volume"] not in study.volumes_of(row["task"]):
+            known = study.volumes_of(row["task"])
+            raise Refused(f"{where}: {_unknown('volume', row['volume'], known)}")
+        _check_kind(row, where, study)
+        _check_path(row, where, study)
+    for task in study.tasks:
+        _check_uses(study, task, name)
+
+
+def _check_kind(row: Mapping[str, str], where: str, study: Study) -> None:
+    detection = study.tasks[row["task"]]["kind"] == "detection"
+    if detection != (row["kind"] == "points"):
+        expected = "points" if detection else "weak, clean or truth"
+        raise Refused(f"{where}: kind: expected {expected}, found {row['kind']!r}")
+    if row["kind"] == "points" and not row["unit"]:
+        raise Refused(f"{where}: unit: points need nm, angstrom or voxel; it is empty")
+
+
+def _check_uses(study: Study, task: str, name: str) -> None:
+    block = study.tasks[task]
+    if block["split"] == "between-volumes":
+        uses = {row["volume"]: set[str]() for row in study.label_rows(task)}
+        for row in study.label_rows(task):
+            uses[row["volume"]].add(row["use"])
+        for volume, found in uses.items():
+            if len(found) > 1:
+                raise Refused(
+                    f"{name}: {task}, {volume}: used for {' and '.join(sorted(found))}; "
+                    "one volume has one use, or set split: within-volume"
+                )
+    if block.get("cross_validation"):
+        _check_cross_validation(study, task, name)
+
+
+def _check_cross_validation(study: Study, task: str, name: str) -> None:
+    folds = study.tasks[task]["cross_validation"]
+    found = len(study.labelled_slices(task))
+    if found < max(folds, 3):
+        raise Refused(
+            f"{name}: {task}: cross_validation {folds} needs as many slices (at least 3) "
+            f"named in the column 'slices' of its train rows; found {found}"
+        )
+
+
+def _check_path(row: Mapping[str, str], where: str, study: Study) -> None:
+    if row["path"].startswith(SIMULATED):
+        volume = Path(row["path"]).name.split(".")[0]
+        if volume not in study.simulated():
+            raise Refused(
+                f"{where}: {row['path']}: {_unknown('simulated volume', volume, study.simulated())}"
+            )
+        return
+    path = resolve(row["path"], study.root)
+    if "$" in str(path):
+        raise Refused(
+            f"{where}: {row['path']}: the environment variable is not set; "
+            "export it to where the data lie"
+        )
+    if not path.exists():
+        raise Refused(f"{where}: no such file or folder: {row['path']}; check the path")
+
+
+def _unknown(what: str, word: str, known: Iterable[str]) -> str:
+    return f"unknown {what} {word!r}; known: {', '.join(known) or 'none'}"
+
+
+def _repeated(words: list[str]) -> list[str]:
+    return sorted({word for word in words if words.count(word) > 1})
+
+
+def _sha256(word: str) -> str:
+    return hashlib.sha256(word.encode()).hexdigest()
+
+
+def _fold_of(round_: str, prefix: str) -> int | None:
+    return int(round_.removeprefix(prefix)) if round_.startswith(prefix) else None
