@@ -1,0 +1,175 @@
+"""Read raw volumes of foreign formats, slab by slab.
+
+A format is one module in this folder. It is found by itself and holds
+
+NAME
+    What people call the format.
+recognises(path, row)
+    Whether a file or folder is its own.
+open_file(path, row)
+    Context manager that yields a `Source`.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from tomoglean.formats.source import (
+    MOST_BYTES_PER_SLICE,
+    Row,
+    Source,
+    parse_shape,
+    parse_triple,
+    readable,
+)
+from tomoglean.provenance import Refused
+
+__all__ = ["Reader", "Row", "Source", "locate", "open_source", "reader_of", "readers"]
+
+VOXEL_TOLERANCE = 0.01
+LFS = b"version https://git-lfs"
+
+
+class Reader(Protocol):
+    """What a module of this folder must hold to be a format."""
+
+    NAME: str
+    __name__: str
+
+    def recognises(self, path: Path, row: Row) -> bool:
+        """Tell whether a file or folder is of this format."""
+
+    def open_file(self, path: Path, row: Row) -> contextlib.AbstractContextManager[Source]:
+        """Open a file of this format."""
+
+
+@functools.cache
+def readers() -> tuple[Reader, ...]:
+    """Find the formats: every module of this folder that can recognise files."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return tuple(
+        cast("Reader", module) for module in modules if hasattr(module, "recognises")
+    )
+
+
+def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
+    """Choose the format of a file.
+
+    Raises
+    ------
+    Refused
+        If no format recognises it.
+    """
+    path = Path(path)
+    for reader in readers():
+        if reader.recognises(path, row or {}):
+            return reader
+    known = ", ".join(reader.NAME for reader in readers())
+    raise Refused(
+        f"{path.name}: expected one of {known}, found the ending {path.suffix!r};"
+        " convert the file or correct its path"
+    )
+
+
+def locate(path: str, root: str | os.PathLike[str] = ".") -> Path:
+    """Resolve a path of a table: $VARIABLES are filled in, the rest is below `root`."""
+    return Path(root) / os.path.expandvars(path)
+
+
+@contextlib.contextmanager
+def open_source(path: str | os.PathLike[str], row: Row | None = None) -> Iterator[Source]:
+    """Open a raw volume of any known format without reading its voxels.
+
+    Parameters
+    ----------
+    path
+        File, or folder of slices.
+    row
+        What volumes.tsv or labels.tsv says of it: `dataset`, `shape`, `dtype`,
+        `header_bytes`, `byte_order`, `voxel_nm`, `spacing`; empty = not said.
+
+    Yields
+    ------
+    Source
+        Voxel sizes of the row go before those of the file.
+
+    Raises
+    ------
+    Refused
+        If the file is missing, damaged, of no known format, or not as its row says.
+    """
+    path, row = Path(path), row or {}
+    _exists(path)
+    reader = reader_of(path, row)
+    with contextlib.ExitStack() as stack:
+        with readable(path.name, reader.NAME):
+            source = stack.enter_context(reader.open_file(path, row))
+        source.format = reader.__name__.rpartition(".")[2]
+        _agrees(source, row)
+        source.voxel_nm = _voxel_nm(source, row)
+        yield source
+
+
+def _exists(path: Path) -> None:
+    if not path.exists():
+        raise Refused(
+            f"{path.name}: expected a file or folder, found none; correct the path"
+        )
+    if path.is_dir():
+        return
+    with readable(path.name, "any"), path.open("rb") as file:
+        start = file.read(len(LFS))
+    if not start:
+        raise Refused(f"{path.name}: expected data, found 0 bytes; copy the file again")
+    if start == LFS:
+        raise Refused(
+            f"{path.name}: expected data, found a Git LFS pointer; run `git lfs pull`"
+        )
+
+
+def _agrees(source: Source, row: Row) -> None:
+    if text := row.get("shape"):
+        shape = parse_shape(text, f"{source.name}: shape")
+        if shape != source.shape:
+            raise Refused(
+                f"{source.name}: expected the shape {shape} of its row, found"
+                f" {source.shape}; correct the row or the file"
+            )
+    if (text := row.get("dtype")) and np.dtype(text).newbyteorder("=") != source.dtype:
+        raise Refused(
+            f"{source.name}: expected the dtype {text} of its row, found"
+            f" {source.dtype}; correct the row or the file"
+        )
+    if min(source.shape) < 1:
+        raise Refused(
+            f"{source.name}: expected voxels, found the shape {source.shape};"
+            " copy the file again"
+        )
+    if source.shape[1] * source.shape[2] * source.dtype.itemsize > MOST_BYTES_PER_SLICE:
+        raise Refused(
+            f"{source.name}: expected slices of at most 1 GiB, found"
+            f" {source.shape[1]} x {source.shape[2]} {source.dtype}; cut the volume"
+        )
+
+
+def _voxel_nm(source: Source, row: Row) -> tuple[float, float, float] | None:
+    hint = np.array(source.hint_nm)
+    text = row.get("voxel_nm")
+    if not text:
+        return None if np.isnan(hint).any() else source.hint_nm
+    said = parse_triple(text, f"{source.name}: voxel_nm")
+    if np.any(np.abs(hint / said - 1) > VOXEL_TOLERANCE):
+        told = ", ".join("?" if np.isnan(edge) else f"{edge:g}" for edge in hint)
+        source.warnings.append(
+            f"{source.name}: the file says voxels of {told} nm (z, y, x), volumes.tsv"
+            f" {', '.join(f'{edge:g}' for edge in said)} nm; used is volumes.tsv"
+        )
+    return said

@@ -1,0 +1,65 @@
+"""Plain voxels without a header, as the row declares them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tomoglean.formats.source import Row, Source, mapped, native, parse_shape
+from tomoglean.provenance import Refused
+
+NAME = "raw"
+BYTE_ORDERS: dict[str, Literal["<", ">"]] = {"": "<", "little": "<", "big": ">"}
+
+
+def recognises(path: Path, row: Row) -> bool:
+    """Tell raw files by their ending."""
+    return path.is_file() and path.suffix.lower() in {".raw", ".vol", ".bin", ".dat"}
+
+
+@contextlib.contextmanager
+def open_file(path: Path, row: Row) -> Iterator[Source]:
+    """Open a raw file: its size must be exactly what shape, dtype and header demand."""
+    if not row.get("shape") or not row.get("dtype"):
+        raise Refused(
+            f"{path.name}: expected the columns shape (z,y,x) and dtype for a raw file,"
+            " found none; fill them in"
+        )
+    shape = parse_shape(row["shape"], f"{path.name}: shape")
+    dtype = _dtype(path, row)
+    offset = _header_bytes(path, row)
+    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if path.stat().st_size != expected:
+        raise Refused(
+            f"{path.name}: expected {expected} bytes for {shape} voxels of {dtype.name}"
+            f" after {offset} header bytes, found {path.stat().st_size}; correct shape,"
+            " dtype or header_bytes, or copy the file again"
+        )
+    data = mapped(path, shape, dtype, offset)
+    yield Source(path.name, shape, native(dtype), lambda part: np.array(data[part]))
+
+
+def _dtype(path: Path, row: Row) -> np.dtype[Any]:
+    order = BYTE_ORDERS.get(row.get("byte_order") or "")
+    try:
+        dtype = np.dtype(row["dtype"])
+    except TypeError:
+        dtype = np.dtype(object)
+    if order is None or dtype.kind not in "iuf":
+        raise Refused(
+            f"{path.name}: expected dtype such as uint16 or float32 and byte_order little"
+            f" or big, found {row['dtype']!r}, {row.get('byte_order')!r}; correct the row"
+        )
+    return dtype.newbyteorder(order)
+
+
+def _header_bytes(path: Path, row: Row) -> int:
+    text = row.get("header_bytes") or "0"
+    if not text.isdecimal():
+        raise Refused(
+            f"{path.name}: expected header_bytes as a whole number, found {text!r};"
+            " correct the row"
+        )
+    return int(text)

@@ -1,0 +1,160 @@
+"""Folders of numbered TIFF or PNG slices, and single PNG images."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tomoglean.formats import tiff
+from tomoglean.formats.source import (
+    UNKNOWN,
+    Array,
+    Row,
+    Source,
+    Triple,
+    native,
+    readable,
+)
+from tomoglean.provenance import Refused
+
+NAME = "slices (folder of TIFF or PNG, one PNG)"
+ENDINGS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
+ANY = "any"
+
+
+def recognises(path: Path, row: Row) -> bool:
+    """Tell folders and single PNG images."""
+    return path.is_dir() or path.suffix.lower() == ".png"
+
+
+@contextlib.contextmanager
+def open_file(path: Path, row: Row) -> Iterator[Source]:
+    """Open a folder of slices in the order of their numbers.
+
+    The column `spacing` = N says that only every Nth slice exists, `any` that any may be
+    missing; the numbers then are the true z of the slices. Otherwise a gap is refused.
+    """
+    numbered = number(path) if path.is_dir() else {0: path}
+    numbers = np.array(sorted(numbered), np.int64)
+    z = _true_z(path, numbers, row.get("spacing", "")) if path.is_dir() else None
+    files = [numbered[int(n)] for n in numbers]
+    example = read_image(files[0])
+    yield Source(
+        path.name,
+        (len(files), *example.shape[:2]),
+        native(example.dtype),
+        lambda part: _read(files[part], example),
+        _hint_nm(files[0]),
+        z=z,
+        first=int(numbers[0]),
+        coloured=example.ndim == 3,
+    )
+
+
+def number(folder: Path) -> dict[int, Path]:
+    """Find the number of every slice: the one number in which the names differ.
+
+    Parameters
+    ----------
+    folder
+        Folder of images; files of other kinds are passed over.
+
+    Returns
+    -------
+    dict
+        Files by number, e.g. {9: s9.tif, 10: s10.tif}.
+
+    Raises
+    ------
+    Refused
+        If there are none, or they are of several series.
+    """
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+    ]
+    kinds = {ENDINGS[file.suffix.lower()] for file in files}
+    words = {tuple(re.split(r"\d+", file.stem)) for file in files}
+    columns = zip(
+        *(map(int, re.findall(r"\d+", file.stem)) for file in files), strict=False
+    )
+    values = list(columns) if len(kinds) == len(words) == 1 else []
+    varying = [column for column in values if len(set(column)) > 1]
+    chosen = varying or values[-1:]
+    if len(chosen) != 1 or len(set(chosen[0])) != len(files):
+        found = ", ".join([file.name for file in files][:3]) or "no image"
+        raise Refused(
+            f"{folder.name}: expected TIFF or PNG slices of one series, numbered in one"
+            f" place, found {len(files)} ({found}); keep one series a folder"
+        )
+    return dict(zip(chosen[0], files, strict=True))
+
+
+def _true_z(
+    path: Path, numbers: npt.NDArray[np.int64], spacing: str
+) -> npt.NDArray[np.int64] | None:
+    if spacing == ANY:
+        return numbers
+    if spacing and not (spacing.isdecimal() and int(spacing) > 0):
+        raise Refused(
+            f"{path.name}: expected spacing as a whole number of slices, found"
+            f" {spacing!r}; correct the row"
+        )
+    step = int(spacing or 1)
+    wrong = np.flatnonzero(np.diff(numbers) != step)
+    if len(wrong):
+        raise Refused(
+            f"{path.name}: expected every slice {numbers[0]}, {numbers[0] + step} ..,"
+            f" found none with the number {numbers[wrong[0]] + step}; copy it again, or"
+            " if only every Nth slice exists say so in the column spacing"
+        )
+    return numbers if step > 1 else None
+
+
+def read_image(path: Path) -> Array:
+    """Read one TIFF page or PNG: (Y, X), or (Y, X, 3) in colour."""
+    with readable(path.name, ENDINGS[path.suffix.lower()]):
+        return _read_image(path)
+
+
+def _read_image(path: Path) -> Array:
+    if ENDINGS[path.suffix.lower()] == "PNG":
+        return _read_png(path)
+    with tiff.open_file(path, {}) as source:
+        if source.shape[0] != 1:
+            raise Refused(
+                f"{path.name}: expected one slice a file, found {source.shape[0]} pages;"
+                " name the file itself as the volume"
+            )
+        return np.asarray(source.pages(slice(0, 1))[0])
+
+
+def _read_png(path: Path) -> Array:
+    with Image.open(path, formats=["PNG"]) as image:
+        plain = image.mode in {"1", "L", "I", "I;16", "I;16B"}
+        return np.asarray(image if plain else image.convert("RGB"))
+
+
+def _read(files: list[Path], example: Array) -> Array:
+    images = []
+    for file in files:
+        image = read_image(file)
+        if (image.shape, image.dtype) != (example.shape, example.dtype):
+            raise Refused(
+                f"{file.name}: expected a slice like the first, {example.shape}"
+                f" {example.dtype}, found {image.shape} {image.dtype}; make all alike"
+            )
+        images.append(image)
+    return np.stack(images)
+
+
+def _hint_nm(file: Path) -> Triple:
+    if ENDINGS[file.suffix.lower()] == "PNG":
+        return UNKNOWN
+    with tiff.open_file(file, {}) as source:
+        return source.hint_nm

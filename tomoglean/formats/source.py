@@ -1,0 +1,175 @@
+"""What every reader yields: a volume outside the pipeline, read slab by slab."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomoglean.provenance import Refused
+
+Row = Mapping[str, str]
+Array = npt.NDArray[Any]
+Triple = tuple[float, float, float]
+UNKNOWN = (math.nan, math.nan, math.nan)
+MOST_BYTES_PER_SLICE = 1 << 30
+
+
+@dataclass
+class Source:
+    """A volume in a foreign file.
+
+    Attributes
+    ----------
+    name
+        File name without its folder.
+    shape
+        (Z, Y, X) in voxels.
+    dtype
+        Type of the voxels in native byte order; bool is given as uint8.
+    pages
+        Function from a slice of z to an array (n, Y, X) or, in colour, (n, Y, X, 3).
+    hint_nm
+        Voxel edges along z, y, x as the file tells them, in nm; NaN where it does not.
+    voxel_nm
+        Voxel edges as they shall be used, in nm; None if nobody knows them.
+    z
+        True z of every slice of a sparse set.
+    first
+        Number of the first slice in a numbered series.
+    coloured
+        True if `pages` gives three channels.
+    format
+        Name of the reader.
+    warnings
+        What a person should know, one line each.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    pages: Callable[[slice], Array]
+    hint_nm: Triple = UNKNOWN
+    voxel_nm: Triple | None = None
+    z: npt.NDArray[np.int64] | None = None
+    first: int = 0
+    coloured: bool = False
+    format: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, part: slice) -> Array:
+        """Read slices as grey values of shape (n, Y, X).
+
+        Raises
+        ------
+        Refused
+            If the file cannot be read, or its colours are no shades of grey.
+        """
+        block = self.read_colours(part)
+        if block.ndim == 3:
+            return block
+        if (block != block[..., :1]).any():
+            raise Refused(
+                f"{self.name}: expected grey values, found colours (RGB) in slices"
+                f" {part.start}-{part.stop - 1}; save the volume as grey values"
+            )
+        return np.ascontiguousarray(block[..., 0])
+
+    def read_colours(self, part: slice) -> Array:
+        """Read slices as they are: (n, Y, X), or (n, Y, X, 3) in colour."""
+        with readable(self.name, self.format):
+            block = np.asarray(self.pages(part))
+        expected = (part.stop - part.start, *self.shape[1:])
+        if block.shape[:3] != expected:
+            raise Refused(
+                f"{self.name}: expected slices of shape {expected}, found"
+                f" {block.shape[:3]}; is the file complete? Copy it again"
+            )
+        return block.astype(self.dtype, copy=False)
+
+
+@contextlib.contextmanager
+def readable(name: str, format: str) -> Iterator[None]:
+    """Turn whatever a reading library raises into one line for the user.
+
+    Damaged headers make the libraries raise nearly every kind of exception, so all are
+    caught here, and only here.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Refused:
+        raise
+    except Exception as error:
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Refused(
+            f"{name}: expected a readable file ({format}), found damage ({found});"
+            " copy the file again or correct its row"
+        ) from error
+
+
+def native(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return a dtype in native byte order, bool as uint8."""
+    dtype = np.dtype(dtype)
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
+
+
+def parse_triple(text: str, what: str) -> Triple:
+    """Read `a` or `z,y,x` as three positive numbers.
+
+    Raises
+    ------
+    Refused
+        If the text is anything else.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3 or not all(0 < value < math.inf for value in values):
+        raise Refused(
+            f"{what}: expected one or three positive numbers (z,y,x), found {text!r};"
+            " correct the row"
+        )
+    return values[0], values[1], values[2]
+
+
+def parse_shape(text: str, what: str) -> tuple[int, int, int]:
+    """Read `z,y,x` as three whole numbers above zero."""
+    edges = parse_triple(text, what)
+    if text.count(",") != 2 or any(edge != int(edge) for edge in edges):
+        raise Refused(
+            f"{what}: expected three whole numbers z,y,x, found {text!r}; correct the row"
+        )
+    return int(edges[0]), int(edges[1]), int(edges[2])
+
+
+def mapped(
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    offset: int,
+) -> Array:
+    """Map voxels that lie plain in a file, read-only.
+
+    Raises
+    ------
+    Refused
+        If the file is shorter than offset + shape x size of a voxel.
+    """
+    expected = offset + math.prod(shape) * dtype.itemsize
+    found = path.stat().st_size
+    if found < expected:
+        raise Refused(
+            f"{path.name}: expected {expected} bytes for {shape} voxels of {dtype.name},"
+            f" found {found}; the file is cut off or its header wrong: copy it again"
+        )
+    return np.memmap(path, dtype, "r", offset, shape)
