@@ -72,7 +72,8 @@ class Study:
         if use == "train":
             have |= {"relabelled"} if "weak" in have else set()
             return [kind for kind in self.wanted_kinds(task, round_) if kind in have]
-        return [kind for kind in ("clean", "weak") if kind in have][:1]
+        best_first: list[str] = [kind for kind in ("clean", "weak") if kind in have]
+        return best_first[:1]
 
     def wanted_kinds(self, task: str, round_: str) -> list[str]:
         """Label kinds a round learns from."""
@@ -122,10 +123,8 @@ class Study:
             return None
         folds = int(self.tasks[task]["cross_validation"])
         places = self.labelled_slices(task)
-        part = {"test": (fold,), "validate": ((fold + 1) % folds,)}
-        part["train"] = tuple(
-            other for other in range(folds) if other not in part["test"] + part["validate"]
-        )
+        part = {"test": {fold}, "validate": {(fold + 1) % folds}}
+        part["train"] = set(range(folds)) - part["test"] - part["validate"]
         return [z for place, z in enumerate(places) if place % folds in part[use]]
 
     def labelled_slices(self, task: str) -> list[int]:
@@ -256,9 +255,8 @@ def _check_path(row: Mapping[str, str], where: str, study: Study) -> None:
     if row["path"].startswith(SIMULATED):
         volume = Path(row["path"]).name.split(".")[0]
         if volume not in study.simulated():
-            raise Refused(
-                f"{where}: {row['path']}: {_unknown('simulated volume', volume, study.simulated())}"
-            )
+            problem = _unknown("simulated volume", volume, study.simulated())
+            raise Refused(f"{where}: {row['path']}: {problem}")
         return
     path = resolve(row["path"], study.root)
     if "$" in str(path):

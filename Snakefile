@@ -1,0 +1,31 @@
+"""From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
+
+from tomoglean.stage import needs, open_plan, report
+
+plan = open_plan(workflow, config, checkpoints)
+settings, code = plan.settings, plan.code
+
+
+wildcard_constraints:
+    **plan.constraints(),
+
+
+rule all:
+    input:
+        plan.all(),
+
+
+include: "rules/simulate.smk"
+include: "rules/volumes.smk"
+include: "rules/train.smk"
+include: "rules/segment.smk"
+include: "rules/detect.smk"
+include: "rules/targets.smk"
+
+
+onsuccess:
+    report(plan, "green")
+
+
+onerror:
+    report(plan, "failed")

@@ -1,0 +1,190 @@
+"""Find few true complexes among many false ones.
+
+results/masked/{task}/{volume}.h5                   where to search; distance to the membrane, normals
+results/sampled/{task}/{round}/{use}/{volume}.h5    labelled patches
+results/classified/{task}/{round}/{volume}.h5       how likely a complex is centred here
+results/picked/{task}/{round}/{volume}.csv          one line a candidate, best first
+results/evaluated/{task}/summary.json               precision, recall, threshold (validation volumes only)
+results/evaluated/{task}/matches.csv                every TP, FP and FN
+results/evaluated/{task}/curve.csv                  precision and recall over the threshold
+results/published/{task}/{volume}.csv, .star        candidates above the threshold
+results/averaged/{task}/                            average, half maps, FSC, control
+"""
+
+
+rule mask:
+    """Find where the membrane is and which way is out."""
+    input:
+        segmented=plan.membrane,
+    output:
+        masked="results/masked/{task}/{volume}.h5",
+    log:
+        "logs/mask/{task}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("mask"),
+    params:
+        settings=settings("mask"),
+        code=code("mask"),
+    script:
+        "../workflow/scripts/mask.py"
+
+
+rule sample:
+    """Cut labelled patches from within the mask."""
+    input:
+        volume="results/converted/{volume}.h5",
+        mask="results/masked/{task}/{volume}.h5",
+        points="results/converted/{task}/{use}/points/{volume}.csv",
+    output:
+        samples="results/sampled/{task}/{round}/{use}/{volume}.h5",
+    log:
+        "logs/sample/{task}/{round}/{use}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("sample"),
+    params:
+        settings=settings("sample"),
+        seed=plan.seed,
+        code=code("sample"),
+    script:
+        "../workflow/scripts/sample.py"
+
+
+rule classify:
+    """Classify the patch around every voxel of the mask."""
+    input:
+        volume="results/converted/{volume}.h5",
+        mask="results/masked/{task}/{volume}.h5",
+        network="results/trained/{task}/{round}.onnx",
+        model="results/trained/{task}/{round}.json",
+    output:
+        scores="results/classified/{task}/{round}/{volume}.h5",
+    log:
+        "logs/classify/{task}/{round}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("classify"),
+    params:
+        settings=settings("classify"),
+        code=code("classify"),
+    script:
+        "../workflow/scripts/classify.py"
+
+
+rule pick:
+    """Keep the score maxima that stand far enough apart."""
+    input:
+        scores="results/classified/{task}/{round}/{volume}.h5",
+        mask="results/masked/{task}/{volume}.h5",
+    output:
+        picks="results/picked/{task}/{round}/{volume}.csv",
+    log:
+        "logs/pick/{task}/{round}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("pick"),
+    params:
+        settings=settings("pick"),
+        code=code("pick"),
+    script:
+        "../workflow/scripts/pick.py"
+
+
+rule evaluate_picks:
+    """Match candidates with truth, one to one."""
+    input:
+        checked=plan.checked_cases,
+        picks=plan.of_cases("results/picked/{task}/{round}/{volume}.csv"),
+        truth=plan.of_cases("results/converted/{task}/{use}/points/{volume}.csv"),
+        volumes=plan.of_cases("results/converted/{volume}.h5"),
+    output:
+        summary="results/evaluated/{task}/summary.json",
+        matches="results/evaluated/{task}/matches.csv",
+        curve="results/evaluated/{task}/curve.csv",
+    log:
+        "logs/evaluate/{task}.log",
+    wildcard_constraints:
+        task=plan.any_of("detection"),
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("evaluate"),
+    params:
+        settings=settings("evaluate"),
+        cases=plan.accepted_cases,
+        seed=plan.seed,
+        code=code("evaluate_picks"),
+    script:
+        "../workflow/scripts/evaluate_picks.py"
+
+
+rule publish:
+    """Write the candidates above the working threshold."""
+    input:
+        picks="results/picked/{task}/final/{volume}.csv",
+        summary="results/evaluated/{task}/summary.json",
+    output:
+        picks="results/published/{task}/{volume}.csv",
+    log:
+        "logs/publish/{task}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("publish"),
+    params:
+        code=code("publish"),
+    script:
+        "../workflow/scripts/publish.py"
+
+
+rule publish_star:
+    """Write the candidates for RELION 5."""
+    input:
+        picks="results/published/{task}/{volume}.csv",
+        volume="results/converted/{volume}.h5",
+    output:
+        star="results/published/{task}/{volume}.star",
+    log:
+        "logs/publish/{task}/{volume}.star.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("publish"),
+    params:
+        row=plan.row,
+        code=code("publish_star"),
+    script:
+        "../workflow/scripts/publish_star.py"
+
+
+rule average:
+    """Average the candidates, their halves and a control."""
+    input:
+        checked=plan.checked_volumes,
+        picks=plan.of_picked("results/published/{task}/{volume}.csv"),
+        volumes=plan.of_picked("results/converted/{volume}.h5"),
+        masks=plan.of_picked("results/masked/{task}/{volume}.h5"),
+    output:
+        average="results/averaged/{task}/average.mrc",
+        half1="results/averaged/{task}/half1.mrc",
+        half2="results/averaged/{task}/half2.mrc",
+        control="results/averaged/{task}/control.mrc",
+        fsc="results/averaged/{task}/fsc.csv",
+        summary="results/averaged/{task}/summary.json",
+    log:
+        "logs/average/{task}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("average"),
+    params:
+        settings=settings("average"),
+        seed=plan.seed,
+        code=code("average"),
+    script:
+        "../workflow/scripts/average.py"

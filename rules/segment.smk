@@ -1,0 +1,84 @@
+"""Say of every voxel what it is, and measure what was found.
+
+results/segmented/{task}/{round}/{volume}.h5    class and confidence of every voxel
+results/measured/{task}/{volume}.json           the quantities a scientist publishes
+results/evaluated/{task}/scores.csv             per class and volume, with all baselines
+results/evaluated/{task}/summary.json           the headline figures
+results/evaluated/{task}/confusion.csv          what was taken for what
+"""
+
+
+rule segment:
+    """Segment a whole volume, slab by slab."""
+    input:
+        volume="results/converted/{volume}.h5",
+        network="results/trained/{task}/{round}.onnx",
+        model="results/trained/{task}/{round}.json",
+    output:
+        segmented="results/segmented/{task}/{round}/{volume}.h5",
+    log:
+        "logs/segment/{task}/{round}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("segment"),
+    params:
+        settings=settings("segment"),
+        code=code("segment"),
+    script:
+        "../workflow/scripts/segment.py"
+
+
+rule measure:
+    """Measure what was segmented."""
+    input:
+        segmented="results/segmented/{task}/final/{volume}.h5",
+        volume="results/converted/{volume}.h5",
+    output:
+        measured="results/measured/{task}/{volume}.json",
+    log:
+        "logs/measure/{task}/{volume}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("measure"),
+    params:
+        settings=settings("measure"),
+        classes=plan.classes,
+        row=plan.row,
+        code=code("measure"),
+    script:
+        "../workflow/scripts/measure.py"
+
+
+rule evaluate:
+    """Compare every round and every baseline with the truth."""
+    input:
+        checked=plan.checked_cases,
+        predicted=plan.of_cases("results/segmented/{task}/{round}/{volume}.h5"),
+        truth=plan.of_cases("results/converted/{task}/{use}/clean/{volume}.h5"),
+        volumes=plan.of_cases("results/converted/{volume}.h5"),
+        examples=plan.baseline_examples,
+        weak=plan.weak_labels,
+    output:
+        scores="results/evaluated/{task}/scores.csv",
+        summary="results/evaluated/{task}/summary.json",
+        confusion="results/evaluated/{task}/confusion.csv",
+    log:
+        "logs/evaluate/{task}.log",
+    wildcard_constraints:
+        task=plan.any_of("semantic"),
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("evaluate"),
+    params:
+        settings=settings("evaluate"),
+        cases=plan.accepted_cases,
+        example_rounds=plan.baseline_rounds,
+        classes=plan.classes,
+        split=plan.task("split"),
+        seed=plan.seed,
+        code=code("evaluate"),
+    script:
+        "../workflow/scripts/evaluate.py"

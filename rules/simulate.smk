@@ -1,0 +1,59 @@
+"""Make phantoms with exact truth, as input of demo, tests and benchmarks.
+
+results/simulated/implant/{volume}.tif    a simulated implant scan and, beside it,
+  .truth.tif .weak.tif .corrected.tif     its exact, weak and corrected labels, and
+  .json                                   the quantities known from the model
+results/simulated/minicell/{volume}.mrc   a simulated tomogram and, beside it,
+  .truth.mrc .points.csv .picks.csv       its membranes, exact points, imperfect picks
+  .json                                   the quantities known from the model
+"""
+
+
+rule simulate_implant:
+    """Simulate the scan of a degrading implant in bone."""
+    output:
+        volume="results/simulated/implant/{volume}.tif",
+        truth="results/simulated/implant/{volume}.truth.tif",
+        weak="results/simulated/implant/{volume}.weak.tif",
+        corrected="results/simulated/implant/{volume}.corrected.tif",
+        facts="results/simulated/implant/{volume}.json",
+    log:
+        "logs/simulate/{volume}.log",
+    wildcard_constraints:
+        volume=plan.simulated_by("implant"),
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("simulate"),
+    params:
+        settings=plan.simulation,
+        seed=plan.seed,
+        name="{volume}",
+        code=code("simulate_implant"),
+    script:
+        "../workflow/scripts/simulate_implant.py"
+
+
+rule simulate_minicell:
+    """Simulate the tomogram of a bacterial minicell."""
+    output:
+        volume="results/simulated/minicell/{volume}.mrc",
+        truth="results/simulated/minicell/{volume}.truth.mrc",
+        points="results/simulated/minicell/{volume}.points.csv",
+        picks="results/simulated/minicell/{volume}.picks.csv",
+        facts="results/simulated/minicell/{volume}.json",
+    log:
+        "logs/simulate/{volume}.log",
+    wildcard_constraints:
+        volume=plan.simulated_by("minicell"),
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("simulate"),
+    params:
+        settings=plan.simulation,
+        seed=plan.seed,
+        name="{volume}",
+        code=code("simulate_minicell"),
+    script:
+        "../workflow/scripts/simulate_minicell.py"

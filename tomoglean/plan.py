@@ -1,0 +1,450 @@
+"""Plan a study: every artefact there is to want, and who feeds whom.
+
+Written for Snakemake's input and parameter functions (they get wildcards), but without
+Snakemake: what needs a checkpoint is handed in.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tomoglean import formats, networks, provenance, study
+from tomoglean.fingerprint import fingerprint
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "workflow" / "scripts"
+HASHES = Path(".tomoglean/sha256.json")
+ID = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+
+class Plan:
+    """What the rules ask: settings, code, resources, and who feeds whom."""
+
+    def __init__(self, overrides: dict[str, Any], checkpoints: Any) -> None:
+        self.study = study.read(Path(), overrides)
+        self.checkpoints = checkpoints
+
+    def constraints(self) -> dict[str, str]:
+        """Patterns of the wildcards."""
+        return {
+            "task": ID,
+            "volume": ID,
+            "round": rf"weak(-\d+)?|final(-\d+)?|control-{ID}",
+            "use": "train|validate|test",
+            "kind": "weak|clean|truth",
+        }
+
+    def any_of(self, kind: str) -> str:
+        """Pattern of the names of all tasks of a kind."""
+        return "|".join(self.study.of_kind(kind)) or "(?!)"
+
+    # -- what every rule carries -----------------------------------------------------
+
+    def settings(self, stage: str) -> Callable[[Any], dict[str, Any]]:
+        """Hand over `tasks.<task>.<stage>` (of the round's control) and nothing else."""
+
+        def of(wildcards: Any) -> dict[str, Any]:
+            block = self.study.tasks[wildcards.task]
+            control = getattr(wildcards, "round", "").removeprefix("control-")
+            return {**block[stage], **block["controls"].get(control, {}).get(stage, {})}
+
+        return of
+
+    def code(self, stage: str) -> Callable[[Any], str]:
+        """Fingerprint the code a stage reaches, with what its settings choose."""
+
+        def of(wildcards: Any) -> str:
+            uses = self._chosen(stage, wildcards)
+            return _fingerprint(stage, uses)
+
+        return of
+
+    def _chosen(self, stage: str, wildcards: Any) -> tuple[str, ...]:
+        if stage in ("train", "export"):
+            return (networks.NETWORKS[self.settings("train")(wildcards)["network"]],)
+        if stage in ("check", "convert"):
+            return _readers([self.row(wildcards)])
+        if stage == "convert_labels":
+            return _readers(self.rows(wildcards))
+        return ()
+
+    def task(self, key: str) -> Callable[[Any], Any]:
+        """Hand over one plain key of a task, such as its classes."""
+        return lambda wildcards: self.study.tasks[wildcards.task].get(key)
+
+    def classes(self, wildcards: Any) -> list[str]:
+        """Class names of a task."""
+        block = self.study.tasks[wildcards.task]
+        classes: list[str] = block.get("classes", [])
+        return classes
+
+    @property
+    def seed(self) -> int:
+        """Seed of the study."""
+        return int(self.study.config["seed"])
+
+    # -- raw files -------------------------------------------------------------------
+
+    def row(self, wildcards: Any) -> dict[str, str]:
+        """Row of volumes.tsv of a job's volume."""
+        return self.study.row(wildcards.volume)
+
+    def rows(self, wildcards: Any) -> list[dict[str, str]]:
+        """Rows of labels.tsv of a job's task, volume, use and kind."""
+        kind = getattr(wildcards, "kind", "points")
+        return self.study.label_rows(
+            wildcards.task, volume=wildcards.volume, use=wildcards.use, kind=kind
+        )
+
+    def raw(self, wildcards: Any) -> list[str]:
+        """File a volume comes from, where it is one file."""
+        return _files([self.row(wildcards)["path"]])
+
+    def raw_labels(self, wildcards: Any) -> list[str]:
+        """Files labels come from, where they are single files."""
+        return _files(row["path"] for row in self.rows(wildcards))
+
+    def sha256(self, wildcards: Any) -> str | None:
+        """Hash of a volume's raw bytes; None while it is still to be simulated."""
+        return _remembered_sha256(self.row(wildcards)["path"])
+
+    def sha256_labels(self, wildcards: Any) -> list[str | None]:
+        """Hash of the bytes of a label's files."""
+        return [_remembered_sha256(row["path"]) for row in self.rows(wildcards)]
+
+    def simulation(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of a simulated volume."""
+        settings: dict[str, Any] = self.study.simulated()[wildcards.volume]["settings"]
+        return settings
+
+    def simulated_by(self, simulator: str) -> str:
+        """Pattern of the ids that a simulator makes."""
+        groups = self.study.config["simulate"].values()
+        names = [group["volumes"] for group in groups if group["simulator"] == simulator]
+        return "|".join(sorted({name for part in names for name in part})) or "(?!)"
+
+    # -- who feeds whom --------------------------------------------------------------
+
+    def labels(self, wildcards: Any) -> list[str]:
+        """Label volumes of a round, later ones lie over earlier ones."""
+        task, volume = wildcards.task, wildcards.volume
+        if self.study.tasks[task].get("cross_validation") and wildcards.use == "validate":
+            use = "train"
+        else:
+            use = wildcards.use
+        kinds = self.study.kinds(task, wildcards.round, volume, use)
+        converted = f"results/converted/{task}/{use}/{{}}/{volume}.h5"
+        relabelled = f"results/relabelled/{task}/{volume}.h5"
+        return [
+            relabelled if kind == "relabelled" else converted.format(kind) for kind in kinds
+        ]
+
+    def keep(self, wildcards: Any) -> list[int] | None:
+        """Slices a cross-validation fold keeps."""
+        return self.study.keep(wildcards.task, wildcards.round, wildcards.use)
+
+    def examples(self, use: str, folder: str = "") -> Callable[[Any], list[str]]:
+        """Examples files of a round, by use."""
+
+        def of(wildcards: Any) -> list[str]:
+            task, round_ = wildcards.task, getattr(wildcards, "round", "final")
+            stage = folder or ("sliced" if self._semantic(task) else "sampled")
+            level = "" if folder else f"{use}/"
+            volumes = self.study.examples(task, round_, use)
+            return [f"results/{stage}/{task}/{round_}/{level}{v}.h5" for v in volumes]
+
+        return of
+
+    def example(self, wildcards: Any) -> str:
+        """Return the training examples file that an augmentation list is for."""
+        stage = "sliced" if self._semantic(wildcards.task) else "sampled"
+        folder = f"results/{stage}/{wildcards.task}/{wildcards.round}/train"
+        return f"{folder}/{wildcards.volume}.h5"
+
+    def _semantic(self, task: str) -> bool:
+        return bool(self.study.tasks[task]["kind"] == "semantic")
+
+    def out_of_fold(self, wildcards: Any) -> str:
+        """Prediction of a volume by the net that never saw its weak labels."""
+        return self._out_of_fold(wildcards.task, wildcards.volume)
+
+    def _out_of_fold(self, task: str, volume: str) -> str:
+        fold = self.study.fold(task, volume)
+        return f"results/segmented/{task}/weak-{fold}/{volume}.h5"
+
+    def corrected(self, wildcards: Any) -> list[str]:
+        """Corrected slices of one volume, if there are any."""
+        return self._corrected(wildcards.task, [wildcards.volume])
+
+    def _corrected(self, task: str, volumes: list[str]) -> list[str]:
+        have = set(self.study.labelled(task, use="train", kind="clean"))
+        return [
+            f"results/converted/{task}/train/clean/{v}.h5" for v in volumes if v in have
+        ]
+
+    def _calibrating(self, task: str) -> list[str]:
+        weak = self.study.labelled(task, use="train", kind="weak")
+        return sorted(set(weak) & set(self.study.labelled(task, use="train", kind="clean")))
+
+    def calibration_predicted(self, wildcards: Any) -> list[str]:
+        """Out-of-fold predictions of all volumes that have corrected slices."""
+        task = wildcards.task
+        return [self._out_of_fold(task, v) for v in self._calibrating(task)]
+
+    def calibration_corrected(self, wildcards: Any) -> list[str]:
+        """Corrected slices, in the order of `calibration_predicted`."""
+        return self._corrected(wildcards.task, self._calibrating(wildcards.task))
+
+    def membrane(self, wildcards: Any) -> str:
+        """Segmentation a detection task searches in."""
+        other = self.study.tasks[wildcards.task]["membrane"]
+        return f"results/segmented/{other}/final/{wildcards.volume}.h5"
+
+    # -- tables over volumes: they go on without refused ones ------------------------
+
+    def accepted(self, volumes: Iterable[str]) -> list[str]:
+        """Volumes that the check stage has not refused."""
+        kept = []
+        for volume in volumes:
+            checked = Path(self.checkpoints.check.get(volume=volume).output.checked)
+            if provenance.read_json(checked)["verdict"] != "refused":
+                kept.append(volume)
+        return kept
+
+    def cases(self, task: str) -> list[dict[str, Any]]:
+        """What a task's tables compare: round, use, volume and the slices that count."""
+        if self.study.tasks[task].get("cross_validation"):
+            rounds = [r for r in self.study.rounds(task) if r.startswith("final-")]
+            return [
+                {"round": r, "use": "test", "volume": v,
+                 "slices": self.study.keep(task, r, "test")}
+                for r in rounds for v in self.study.labelled(task, use="train")
+            ]  # fmt: skip
+        uses = ("test",) if self._semantic(task) else ("validate", "test")
+        rounds = ["final", *(f"control-{c}" for c in self.study.tasks[task]["controls"])]
+        rounds += ["weak"] if self.study.has_weak(task) else []
+        return [
+            {"round": r, "use": use, "volume": v, "slices": None}
+            for r in rounds for use in uses for v in self._truly_labelled(task, use)
+        ]  # fmt: skip
+
+    def _truly_labelled(self, task: str, use: str) -> list[str]:
+        kind = "clean" if self._semantic(task) else "points"
+        return self.study.labelled(task, use=use, kind=kind)
+
+    def accepted_cases(self, wildcards: Any) -> list[dict[str, Any]]:
+        """Cases of volumes that were not refused."""
+        cases = self.cases(wildcards.task)
+        kept = set(self.accepted(sorted({case["volume"] for case in cases})))
+        return [case for case in cases if case["volume"] in kept]
+
+    def checked_cases(self, wildcards: Any) -> list[str]:
+        """Checks of the volumes that a task's tables compare."""
+        volumes = sorted({case["volume"] for case in self.cases(wildcards.task)})
+        return [f"results/checked/{volume}.json" for volume in volumes]
+
+    def checked_volumes(self, wildcards: Any) -> list[str]:
+        """Checks of all volumes of a task."""
+        volumes = self.study.volumes_of(wildcards.task)
+        return [f"results/checked/{volume}.json" for volume in volumes]
+
+    def of_cases(self, pattern: str) -> Callable[[Any], list[str]]:
+        """One file per case, in the order of the cases."""
+
+        def of(wildcards: Any) -> list[str]:
+            crossed = self.study.tasks[wildcards.task].get("cross_validation")
+            return [
+                pattern.format(
+                    task=wildcards.task,
+                    round=case["round"],
+                    volume=case["volume"],
+                    use="train" if crossed else case["use"],
+                )
+                for case in self.accepted_cases(wildcards)
+            ]
+
+        return of
+
+    def weak_labels(self, wildcards: Any) -> list[str]:
+        """Weak labels of test volumes, where there are any: the first line of the proof."""
+        task = wildcards.task
+        volumes = self.study.labelled(task, use="test", kind="weak")
+        kept = self.accepted(volumes) if volumes else []
+        return [f"results/converted/{task}/test/weak/{volume}.h5" for volume in kept]
+
+    def baseline_rounds(self, wildcards: Any) -> list[str]:
+        """Round of each examples file that the baselines learn from."""
+        return [round_ for round_, _ in self._baseline_examples(wildcards.task)]
+
+    def baseline_examples(self, wildcards: Any) -> list[str]:
+        """Examples files that the baselines learn from: those of the network."""
+        return [path for _, path in self._baseline_examples(wildcards.task)]
+
+    def _baseline_examples(self, task: str) -> list[tuple[str, str]]:
+        crossed = self.study.tasks[task].get("cross_validation")
+        rounds = [r for r in self.study.rounds(task) if r.startswith("final")]
+        rounds = [r for r in rounds if (r != "final") == bool(crossed)]
+        return [
+            (r, f"results/sliced/{task}/{r}/train/{volume}.h5")
+            for r in rounds
+            for volume in self.study.examples(task, r, "train")
+        ]
+
+    def picked_volumes(self, wildcards: Any) -> list[str]:
+        """Accepted volumes of a detection task."""
+        return self.accepted(self.study.volumes_of(wildcards.task))
+
+    def of_picked(self, pattern: str) -> Callable[[Any], list[str]]:
+        """One file per accepted volume of a detection task."""
+
+        def of(wildcards: Any) -> list[str]:
+            volumes = self.picked_volumes(wildcards)
+            return [pattern.format(task=wildcards.task, volume=v) for v in volumes]
+
+        return of
+
+    # -- everything there is to want -------------------------------------------------
+
+    def everything(self, task: str, stage: str) -> list[str]:
+        """Every artefact of one stage of one task."""
+        return [f"results/{path}" for path in self._wanted(task)[stage]]
+
+    def stages(self, task: str) -> list[str]:
+        """Stages of a task, in the way of the data."""
+        return list(self._wanted(task))
+
+    def all(self) -> list[str]:
+        """Every artefact of every stage, never only the leaves."""
+        return sorted(
+            {
+                path
+                for task in self.study.tasks
+                for stage in self.stages(task)
+                for path in self.everything(task, stage)
+            }
+        )
+
+    def _wanted(self, task: str) -> dict[str, list[str]]:
+        volumes = self.study.volumes_of(task)
+        wanted = {
+            "check": [f"checked/{v}.json" for v in volumes],
+            "convert": [f"converted/{v}.h5" for v in volumes] + self._labels_wanted(task),
+        }
+        own = (
+            self._semantic_wanted(task)
+            if self._semantic(task)
+            else self._detection_wanted(task)
+        )
+        return {**wanted, **(own if volumes else {})}
+
+    def _labels_wanted(self, task: str) -> list[str]:
+        ending = {"points": "csv"}
+        return [
+            f"converted/{task}/{row['use']}/{row['kind']}/{row['volume']}"
+            f".{ending.get(row['kind'], 'h5')}"
+            for row in self.study.label_rows(task)
+        ]
+
+    def _training_wanted(self, task: str, folder: str) -> dict[str, list[str]]:
+        rounds = self.study.rounds(task) if self.study.labelled(task, use="train") else []
+        by_use = [(r, use, v) for r in rounds for use in ("train", "validate")
+                  for v in self.study.examples(task, r, use)]  # fmt: skip
+        endings = ("weights.h5", "last.weights.h5", "json", "csv")
+        return {
+            folder: [f"{folder}/{task}/{r}/{use}/{v}.h5" for r, use, v in by_use],
+            "augment": [
+                f"augmented/{task}/{r}/{v}.h5" for r, use, v in by_use if use == "train"
+            ],
+            "train": [f"trained/{task}/{r}.{ending}" for r in rounds for ending in endings],
+            "export": [f"trained/{task}/{r}.onnx" for r in rounds],
+        }
+
+    def _semantic_wanted(self, task: str) -> dict[str, list[str]]:
+        wanted = self._training_wanted(task, "sliced")
+        if not wanted["train"]:
+            return {}
+        weak = self.study.labelled(task, use="train", kind="weak")
+        volumes = self.study.volumes_of(task)
+        segmented = [f"segmented/{task}/final/{v}.h5" for v in volumes]
+        segmented += [
+            f"segmented/{task}/weak-{self.study.fold(task, v)}/{v}.h5" for v in weak
+        ]
+        segmented += [
+            f"segmented/{task}/{c['round']}/{c['volume']}.h5" for c in self.cases(task)
+        ]
+        return {
+            "slice": wanted.pop("sliced"),
+            **wanted,
+            "segment": sorted(set(segmented)),
+            "relabel": [f"relabelled/{task}/{v}.h5" for v in weak],
+            "measure": [f"measured/{task}/{v}.json" for v in volumes],
+            "evaluate": [f"evaluated/{task}/{name}" for name in
+                         ("scores.csv", "summary.json", "confusion.csv")],
+        }  # fmt: skip
+
+    def _detection_wanted(self, task: str) -> dict[str, list[str]]:
+        wanted = self._training_wanted(task, "sampled")
+        if not wanted["train"]:
+            return {}
+        volumes = self.study.volumes_of(task)
+        searched = {("final", v) for v in volumes}
+        searched |= {(case["round"], case["volume"]) for case in self.cases(task)}
+        relion = [v for v in volumes if self.study.row(v)["bin1_shape"]]
+        return {
+            "sample": wanted.pop("sampled"),
+            **wanted,
+            "mask": [f"masked/{task}/{v}.h5" for v in volumes],
+            "classify": [f"classified/{task}/{r}/{v}.h5" for r, v in sorted(searched)],
+            "pick": [f"picked/{task}/{r}/{v}.csv" for r, v in sorted(searched)],
+            "evaluate": [f"evaluated/{task}/{name}" for name in
+                         ("summary.json", "matches.csv", "curve.csv")],
+            "publish": [f"published/{task}/{v}.csv" for v in volumes]
+            + [f"published/{task}/{v}.star" for v in relion],
+            "average": [f"averaged/{task}/{name}" for name in
+                        ("average.mrc", "half1.mrc", "half2.mrc", "control.mrc", "fsc.csv",
+                         "summary.json")],
+        }  # fmt: skip
+
+
+@cache
+def _fingerprint(stage: str, uses: tuple[str, ...]) -> str:
+    return fingerprint(SCRIPTS / f"{stage}.py", root=ROOT, uses=uses)
+
+
+def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:
+    """Modules that read some files; a file of no known format is the check's matter."""
+    modules = set()
+    for row in rows:
+        with contextlib.suppress(provenance.Refused):
+            modules.add(formats.reader_of(study.resolve(row["path"], Path()), row).__name__)
+    return tuple(sorted(modules))
+
+
+def _files(paths: Iterable[str]) -> list[str]:
+    """Keep what Snakemake can watch: single files, there or to be simulated."""
+    resolved = [(path, study.resolve(path, Path())) for path in paths]
+    return [
+        str(file)
+        for path, file in resolved
+        if path.startswith(study.SIMULATED) or file.is_file()
+    ]
+
+
+def _remembered_sha256(path: str) -> str | None:
+    """Hash raw bytes, again only when size, mtime, ctime or inode differ."""
+    if path.startswith(study.SIMULATED):
+        return None
+    source = study.resolve(path, Path())
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    stamp = [
+        [str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
+        for f in files
+        if (s := f.stat())
+    ]
+    known = provenance.read_json(HASHES) if HASHES.is_file() else {}
+    if known.get(path, {}).get("stamp") != stamp:
+        known[path] = {"stamp": stamp, "sha256": provenance.sha256_of(source)}
+        provenance.write_json(known, HASHES)
+    return str(known[path]["sha256"])

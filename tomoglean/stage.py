@@ -1,0 +1,181 @@
+"""The only module that knows Snakemake: what a rule needs, and how a script begins."""
+
+import atexit
+import json
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tomoglean import provenance
+from tomoglean.plan import Plan
+from tomoglean.provenance import Refused
+
+RECORDS = Path("results/provenance")
+NOTHING_YET = (
+    "config/volumes.tsv holds no volume yet: try `python -m tomoglean check FILE`, "
+    "then add a row for it"
+)
+VERSIONS = (
+    "tensorflow_cpu",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "h5py",
+    "scikit-image",
+    "onnxruntime",
+    "opencv-python-headless",
+    "snakemake",
+)
+
+log = logging.getLogger(__name__)
+
+
+# -- the Snakefile -------------------------------------------------------------------
+
+
+def open_plan(workflow: Any, overrides: dict[str, Any], checkpoints: Any) -> Plan:
+    """Read the study that Snakemake runs in; a mistake ends the run with one line."""
+    try:
+        refuse_slurm_without_gpu_lock(workflow)
+        plan = Plan(overrides, checkpoints)
+    except Refused as error:
+        raise SystemExit(f"tomoglean: {error}") from None
+    if not plan.study.volumes:
+        sys.stderr.write(f"tomoglean: {NOTHING_YET}\n")
+    return plan
+
+
+def refuse_slurm_without_gpu_lock(workflow: Any) -> None:
+    """Refuse to submit GPU jobs from an environment whose TensorFlow has no GPU."""
+    submitting = workflow.is_main_process and not workflow.dryrun
+    slurm = getattr(workflow.executor_plugin, "name", "") == "slurm"
+    if submitting and slurm and "tensorflow_cpu" in _versions():
+        raise Refused(
+            "--profile slurm: expected the GPU environment, found tensorflow-cpu; "
+            "run `make setup GPU=1` in the checkout, then start again"
+        )
+
+
+def report(plan: Plan, outcome: str) -> None:
+    """Build the report after a run; a failing report never turns a green run red."""
+    from tomoglean import report as reports
+
+    if not plan.study.volumes:
+        return
+    try:
+        path = reports.build(plan.study, outcome=outcome)
+        sys.stderr.write(f"tomoglean: the report is {path}\n")
+    except Exception as error:
+        sys.stderr.write(f"tomoglean: no report: {type(error).__name__}: {error}\n")
+
+
+# -- resources -----------------------------------------------------------------------
+
+MEMORY_MB = {"train": 6000, "export": 6000, "classify": 2000, "average": 3000}
+MINUTES = {"train": 480, "segment": 120, "classify": 120, "evaluate": 120}
+
+
+def needs(stage: str) -> dict[str, Any]:
+    """Resources of a stage; memory and time grow with the input and the attempt."""
+
+    def mem_mb(wildcards: Any, input: Any, attempt: int) -> int:
+        base = MEMORY_MB.get(stage, 1500)
+        return int(min(8000, base + 0.5 * input.size_mb) * attempt)
+
+    def runtime(wildcards: Any, attempt: int) -> int:
+        return MINUTES.get(stage, 30) * attempt
+
+    device = "gpu" if stage == "train" else "cpu"
+    return {"mem_mb": mem_mb, "runtime": runtime, "device": device}
+
+
+# -- scripts -------------------------------------------------------------------------
+
+
+def begin(snakemake: Any) -> None:
+    """Start a script: its log, its one-line refusals, its record of provenance."""
+    Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=snakemake.log[0],
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    log.info("rule %s for %s", snakemake.rule, ", ".join(snakemake.output))
+    _Run(snakemake)
+
+
+class _Run:
+    """One job: notes how it ends and, when well, writes a record per artefact."""
+
+    def __init__(self, snakemake: Any) -> None:
+        self.snakemake = snakemake
+        self.started, self.clock = datetime.now(UTC), time.monotonic()
+        self.failed = False
+        sys.excepthook = self.fail
+        atexit.register(self.end)
+
+    def fail(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        self.failed = True
+        if isinstance(error, Refused):
+            log.error("%s", error)
+            sys.stderr.write(f"{error}\n")
+        else:
+            log.error("%s", error, exc_info=(kind, error, trace))
+            sys.__excepthook__(kind, error, trace)
+
+    def end(self) -> None:
+        if self.failed or not all(map(os.path.exists, self.snakemake.output)):
+            return
+        seconds = round(time.monotonic() - self.clock, 2)
+        log.info("OK seconds=%s", seconds)
+        for artefact, record in _records(self.snakemake).items():
+            facts = {
+                "started": self.started.isoformat(timespec="seconds"),
+                "seconds": seconds,
+            }
+            provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
+
+
+def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
+    params = dict(snakemake.params)
+    settings = json.loads(json.dumps(params, default=str))
+    code = settings.pop("code", None)
+    inputs = {str(name): _input_key(str(name)) for name in snakemake.input}
+    shared = {
+        "rule": snakemake.rule,
+        "key": provenance.key(code, settings, list(inputs.values())),
+        "code": code,
+        "settings": settings,
+        "inputs": inputs,
+        "versions": _versions(),
+    }
+    outputs = [str(name).removeprefix("results/") for name in snakemake.output]
+    return {name: {"artefact": name, **shared} for name in outputs}
+
+
+def _input_key(path: str) -> str | None:
+    record = RECORDS / f"{path.removeprefix('results/')}.json"
+    if record.is_file():
+        return str(provenance.read_json(record)["key"])
+    return provenance.sha256_of(path) if path.startswith("results/") else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
