@@ -8,6 +8,7 @@ import pytest
 
 from tomoglean import networks
 from tomoglean.networks import export, padding, store, unet
+from tomoglean.networks.patchwise import VARIANCE_FLOOR
 
 ARCHITECTURE = {"classes": 3, "width": 2, "depth": 4}
 
@@ -51,3 +52,29 @@ def test_the_file_says_which_weights_it_carries(exported):
     description = json.loads(path.read_text())
     assert facts["weights_sha256"] == description["weights_sha256"]
     assert json.loads(facts["model"]) == description
+
+
+@pytest.mark.parametrize("network", ["lenet5", "lenet5_modified"])
+def test_a_patch_classifier_is_exported_in_its_dense_form(network, tmp_path):
+    model = networks.build(network)
+    weights, path = tmp_path / "a.weights.h5", tmp_path / "a.json"
+    store.save(
+        model, {"network": network, "architecture": {}, "classes": []}, weights, path
+    )
+    export.write(weights, path, tmp_path / "a.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+
+    slab = np.random.default_rng(2).normal(size=(60, 70)).astype(np.float32)
+    places = [(0, 0), (3, 7), (10, 20)]
+    patches = np.stack([slab[y : y + 50, x : x + 50] for y, x in places])[..., None]
+    scale = 1 / np.sqrt(patches.var(axis=(1, 2, 3)) + VARIANCE_FLOOR)
+    feeds = {
+        "image": slab[None, ..., None],
+        "positions": np.asarray(places, np.int32),
+        "scale": scale.astype(np.float32),
+    }
+    wanted = {one.name for one in session.get_inputs()}
+    (found,) = session.run(
+        ["probabilities"], {name: feeds[name] for name in feeds if name in wanted}
+    )
+    assert np.abs(found - model.predict_on_batch(patches)[:, 1]).max() <= 1e-5

@@ -19,8 +19,9 @@ def write(
     """Export a trained model for ONNX Runtime.
 
     The file has one input `image`, float32 of shape (1, H, W, C) with free H and W, and
-    carries `weights_sha256` and the whole model JSON (`model`) as metadata. A single
-    output is called `probabilities`, of shape (1, H, W, classes).
+    carries `weights_sha256` and the whole model JSON (`model`) as metadata. The output
+    `probabilities` has shape (1, H, W, classes). A patch classifier is exported in its
+    dense form, with the further inputs and the output shape of `lenet.dense`.
 
     Parameters
     ----------
@@ -45,24 +46,32 @@ def write(
 
 
 def convert(model: Any) -> Any:
-    """Convert a Keras model with one input to an ONNX graph in memory.
+    """Convert a Keras model to an ONNX graph in memory.
 
-    Outputs keep the names of the model's outputs; one alone is called `probabilities`.
+    Inputs keep their names; one called `image` has batch size 1, all others are free in
+    length. The output is called `probabilities`.
     """
     import tensorflow as tf
     import tf2onnx
 
-    names = ["probabilities"] if len(model.outputs) == 1 else list(model.output_names)
-    shape = (1, *model.inputs[0].shape[1:])
-    signature = [tf.TensorSpec(shape, tf.float32, name="image")]
+    named = isinstance(model.input, dict)
+    inputs = list(model.input.values()) if named else [model.input]
+    names = list(model.input) if named else ["image"]
+    signature = [
+        tf.TensorSpec(_shape(name, tensor), tensor.dtype, name=name)
+        for name, tensor in zip(names, inputs, strict=True)
+    ]
 
-    def answer(image: Any) -> Any:
-        outputs = model(image, training=False)
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        return dict(zip(names, outputs, strict=True))
+    def answer(*tensors: Any) -> Any:
+        given = dict(zip(names, tensors, strict=True)) if named else tensors[0]
+        return {"probabilities": model(given, training=False)}
 
     function = tf.function(answer, input_signature=signature)
     graph, _ = tf2onnx.convert.from_function(
         function, input_signature=signature, opset=OPSET
     )
     return graph
+
+
+def _shape(name: str, tensor: Any) -> tuple[int | None, ...]:
+    return (1 if name == "image" else None, *tensor.shape[1:])

@@ -1,7 +1,8 @@
 """Models on disk: one file of weights and one JSON that says what they are.
 
-Weights are plain numbers in HDF5, one dataset a variable in the model's own order. Nothing here reads pickles, nor whole models: the
-network is built by our own code from the architecture in the JSON.
+Weights are plain numbers in HDF5, one dataset a variable in the model's own order.
+Nothing here reads pickles, nor whole models: the network is built by our own code from the
+architecture in the JSON.
 """
 
 import os
