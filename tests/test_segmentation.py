@@ -43,8 +43,8 @@ def write_network(path, kernel, bias, sha256="a" * 64):
 
 
 def write_model(path, classes=CLASSES, sha256="a" * 64, **facts):
-    facts = {"classes": classes, "weights_sha256": sha256, "multiple": 16, **facts}
-    path.write_text(json.dumps(facts))
+    facts = {"classes": classes, "weights_sha256": sha256, **facts}
+    path.write_text(json.dumps({"architecture": {"depth": 5}, **facts}))
 
 
 @pytest.fixture
@@ -268,9 +268,9 @@ def test_images_are_padded_to_a_legal_size_and_cropped_back(size, by_grey):
 
 def test_padding_mirrors_the_image(blur):
     image = noise((13, 16, 1))
-    mirrored = np.concatenate([image, image[-2:-5:-1]])
+    mirrored = np.concatenate([image[1:2], image, image[-2:-4:-1]])
     np.testing.assert_array_equal(
-        blur.probabilities(image), blur.probabilities(mirrored)[:13]
+        blur.probabilities(image), blur.probabilities(mirrored)[1:14]
     )
 
 
@@ -283,6 +283,12 @@ def test_neighbouring_slices_are_the_channels(tmp_path, loaded, monkeypatch, thi
     data[3] = 1
     labels, _ = segment(tmp_path, data, network, axes=["z"])
     assert labels[2:5, 0, 0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("architecture", "multiple"), [({"depth": 4}, 8), ({}, 1)])
+def test_depth_of_the_network_sets_the_legal_size(loaded, architecture, multiple):
+    network = loaded(np.zeros((3, 1, 1, 1)), architecture=architecture)
+    assert network.multiple == multiple
 
 
 # What is refused

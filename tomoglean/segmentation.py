@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from tomoglean import volumes
 from tomoglean.intensities import fingerprint, standardise
+from tomoglean.networks import padding
 from tomoglean.provenance import Refused, read_json
 from tomoglean.volumes import Volume
 
@@ -79,11 +80,9 @@ class Network:
         ValueError
             If the network answers with NaN or infinity.
         """
-        height, width, _ = image.shape
-        pad = [(0, -height % self.multiple), (0, -width % self.multiple), (0, 0)]
-        padded = np.ascontiguousarray(np.pad(image, pad, mode="reflect"))
-        (answer,) = self.session.run(["probabilities"], {"image": padded[None]})
-        found: npt.NDArray[np.float32] = answer[0, :height, :width]
+        padded = np.ascontiguousarray(padding.pad(image, self.multiple)[None])
+        (answer,) = self.session.run(["probabilities"], {"image": padded})
+        found: npt.NDArray[np.float32] = padding.crop_back(answer[0], image.shape[:2])
         if not np.isfinite(found).all():
             raise ValueError("the network answers with NaN: its weights are broken")
         return found
@@ -99,7 +98,7 @@ def load(
     network
         ONNX file; its metadata hold `weights_sha256`.
     model
-        JSON file beside the weights: classes, weights_sha256, and multiple (pixels).
+        JSON file beside the weights: classes, weights_sha256, architecture (depth).
     threads
         Threads of one convolution. The answer is the same for any number.
 
@@ -123,7 +122,13 @@ def load(
             f"{network}: expected {len(classes)} classes, found {made_for}; train again"
         )
     channels = int(session.get_inputs()[0].shape[-1])
-    return Network(session, classes, int(facts.get("multiple", 1)), channels, sha256)
+    return Network(session, classes, _multiple(facts), channels, sha256)
+
+
+def _multiple(facts: Mapping[str, Any]) -> int:
+    """Each level but the first halves the image: its sides must stay whole."""
+    depth = int(facts["architecture"].get("depth", 1))
+    return int(2 ** (depth - 1))
 
 
 def _session(network: str | os.PathLike[str], threads: int) -> Any:
