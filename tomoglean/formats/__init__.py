@@ -81,7 +81,7 @@ def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
 
 def locate(path: str, root: str | os.PathLike[str] = ".") -> Path:
     """Resolve a path of a table: $VARIABLES are filled in, the rest is below `root`."""
-    return Path(root) / os.path.expandvars(path)
+    return Path(root) / os.path.expanduser(os.path.expandvars(path))
 
 
 @contextlib.contextmanager

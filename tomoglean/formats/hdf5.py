@@ -25,7 +25,7 @@ NAME = "HDF5"
 def recognises(path: Path, row: Row) -> bool:
     """Tell HDF5 files by their ending."""
     endings = {".h5", ".hdf5", ".hdf", ".nxs", ".nx5"}
-    return path.is_file() and path.suffix.lower() in endings
+    return not path.is_dir() and path.suffix.lower() in endings
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ VOLUME_STACK = 401
 
 def recognises(path: Path, row: Row) -> bool:
     """Tell MRC files by their ending."""
-    return path.is_file() and path.suffix.lower() in {".mrc", ".rec", ".map", ".ccp4"}
+    return not path.is_dir() and path.suffix.lower() in {".mrc", ".rec", ".map", ".ccp4"}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ BYTE_ORDERS: dict[str, Literal["<", ">"]] = {"": "<", "little": "<", "big": ">"}
 
 def recognises(path: Path, row: Row) -> bool:
     """Tell raw files by their ending."""
-    return path.is_file() and path.suffix.lower() in {".raw", ".vol", ".bin", ".dat"}
+    return not path.is_dir() and path.suffix.lower() in {".raw", ".vol", ".bin", ".dat"}
 
 
 @contextlib.contextmanager

@@ -106,12 +106,14 @@ def _true_z(
             f" {spacing!r}; correct the row"
         )
     step = int(spacing or 1)
-    wrong = np.flatnonzero(np.diff(numbers) != step)
-    if len(wrong):
+    gaps = np.diff(numbers)
+    if np.any(gaps != step):
+        missing = numbers[np.flatnonzero(gaps != step)[0]] + step
+        usual = gaps[0] if np.all(gaps == gaps[0]) else "N"
         raise Refused(
             f"{path.name}: expected every slice {numbers[0]}, {numbers[0] + step} ..,"
-            f" found none with the number {numbers[wrong[0]] + step}; copy it again, or"
-            " if only every Nth slice exists say so in the column spacing"
+            f" found none with the number {missing}; copy it again, or if only every Nth"
+            f" slice exists fill in the column spacing ({usual})"
         )
     return numbers if step > 1 else None
 

@@ -21,7 +21,7 @@ PALETTE = 3
 
 def recognises(path: Path, row: Row) -> bool:
     """Tell TIFF files by their ending."""
-    return path.is_file() and path.suffix.lower() in {".tif", ".tiff"}
+    return not path.is_dir() and path.suffix.lower() in {".tif", ".tiff"}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,397 @@
+"""Bring labels and points of all kinds onto the grid of their volume.
+
+A label volume holds the place of the class in the task's list of classes, and 255 where
+nobody said anything: unlabelled is not background.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomoglean import study, tables, volumes
+from tomoglean.formats import Row, Source, locate, open_source
+from tomoglean.provenance import Refused
+from tomoglean.volumes import IGNORE
+
+Labels = npt.NDArray[np.uint8]
+Colours = Mapping[str, int | Sequence[int]]
+Pages = npt.NDArray[np.int64]
+GREY = (1 << 32) | (1 << 16) | 1
+HIGHEST = (1 << 16) - 1
+NM = {"nm": 1.0, "angstrom": 0.1}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Code:
+    """How label images code the classes.
+
+    Attributes
+    ----------
+    colours
+        Known colours in ascending order, each as red << 32 | green << 16 | blue.
+    values
+        Class of each of them.
+    told
+        The same for people.
+    """
+
+    colours: npt.NDArray[np.int64]
+    values: Labels
+    told: str
+
+
+def code(classes: Sequence[str], colours: Colours | None = None) -> Code:
+    """Tell how label images code the classes.
+
+    Parameters
+    ----------
+    classes
+        Class names; their place is their value.
+    colours
+        Colour [red, green, blue] or grey value by class; `unlabelled` may be one of
+        them. Without, images hold the classes' places, and 255 = unlabelled.
+
+    Raises
+    ------
+    Refused
+        If a colour stands for no class, or for two.
+    """
+    known: dict[str, int | Sequence[int]] = dict(colours or {})
+    places = {name: place for place, name in enumerate(classes)} | {"unlabelled": IGNORE}
+    if unknown := known.keys() - places.keys():
+        raise Refused(
+            f"colours: expected the classes {', '.join(classes)}, found"
+            f" {', '.join(sorted(unknown))}; correct the config"
+        )
+    coded = {_number(colour): name for name, colour in (known or places).items()}
+    if len(coded) < len(known):
+        raise Refused("colours: expected one colour a class, found one twice; correct it")
+    return Code(
+        np.array(sorted(coded), np.int64),
+        np.array([places[coded[number]] for number in sorted(coded)], np.uint8),
+        ", ".join(f"{name} = {_tell(number)}" for number, name in coded.items()),
+    )
+
+
+def _number(colour: int | Sequence[int]) -> int:
+    if isinstance(colour, int):
+        return colour * GREY
+    red, green, blue = colour
+    return red << 32 | green << 16 | blue
+
+
+def _tell(number: int) -> str:
+    red, green, blue = number >> 32, number >> 16 & HIGHEST, number & HIGHEST
+    return str(red) if red == green == blue else f"[{red}, {green}, {blue}]"
+
+
+def decode(image: npt.NDArray[Any], known: Code, name: str) -> Labels:
+    """Turn an image of labels into classes.
+
+    Parameters
+    ----------
+    image
+        Grey values of shape (N, Y, X) or colours of shape (N, Y, X, 3).
+    known
+        What stands for which class.
+    name
+        File name for messages.
+
+    Returns
+    -------
+    ndarray
+        Classes (uint8) of shape (N, Y, X), 255 where unlabelled.
+
+    Raises
+    ------
+    Refused
+        If the image holds anything else; values and how often they occur are listed.
+    """
+    found = _numbers(image, name)
+    place = np.searchsorted(known.colours, found).clip(max=len(known.colours) - 1)
+    strange = known.colours[place] != found
+    if strange.any():
+        values, counts = np.unique(found[strange], return_counts=True)
+        _refuse([_tell(int(value)) for value in values], counts, known.told, name)
+    labels: Labels = known.values[place]
+    return labels
+
+
+def _numbers(image: npt.NDArray[Any], name: str) -> npt.NDArray[np.int64]:
+    """Give every pixel its colour as one number, as in `Code`."""
+    wrong = (image < 0) | (image > HIGHEST)
+    if image.dtype.kind == "f":
+        wrong |= image != np.rint(image)
+    if wrong.any():
+        values, counts = np.unique(image[wrong], return_counts=True)
+        _refuse([f"{value:g}" for value in values], counts, "whole numbers", name)
+    whole = image.astype(np.int64)
+    if whole.ndim < 4:
+        return whole * np.int64(GREY)
+    numbers: Pages = whole[..., 0] << 32 | whole[..., 1] << 16 | whole[..., 2]
+    return numbers
+
+
+def _refuse(
+    values: Sequence[str], counts: npt.NDArray[np.int64], known: str, name: str
+) -> None:
+    pairs = list(zip(values, counts.tolist(), strict=True))
+    listed = ", ".join(f"{value} ({count} voxels)" for value, count in pairs[:8])
+    more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
+    raise Refused(
+        f"{name}: expected the labels {known}, found {listed}{more}; correct the image, or"
+        " the classes and colours of the task"
+    )
+
+
+def pages(
+    source: Source,
+    row: Row,
+    shape: tuple[int, int, int],
+    *,
+    z: npt.NDArray[np.int64] | None = None,
+    first: int = 0,
+) -> Pages:
+    """Tell which page of a label file belongs to which slice of the volume.
+
+    Numbered files go by their number: the true z of a sparse volume, otherwise counted
+    from the volume's own first number. Files as deep as the volume go slice by slice,
+    others need as many `slices` in their row as they have pages.
+
+    Parameters
+    ----------
+    source
+        Labels.
+    row
+        Row of labels.tsv; `slices` limits what it speaks for.
+    shape
+        Shape (Z, Y, X) of the volume.
+    z
+        True z of the slices of a sparse volume.
+    first
+        Number of the first slice of a volume that came as numbered slices.
+
+    Returns
+    -------
+    ndarray of shape (Z,)
+        Page of each slice, -1 where the row says nothing.
+
+    Raises
+    ------
+    Refused
+        If labels and volume do not fit.
+    """
+    places = np.arange(shape[0]) if z is None else z
+    wanted = np.array(study.slice_numbers(row.get("slices") or ""), np.int64)
+    limited = wanted.size > 0
+    wanted = wanted if limited else places
+    if source.z is not None:
+        given = source.z - (first if z is None else 0)
+        wanted = wanted if limited else given
+    elif source.shape[0] == shape[0]:
+        given = places
+    else:
+        given = wanted
+    if source.shape[1:] != shape[1:] or len(given) != source.shape[0]:
+        raise Refused(
+            f"{source.name}: expected labels of the volume's shape {shape}, or as many"
+            f" pages as slices in their row, found {source.shape}; correct file or row"
+        )
+    for have, what in ((places, "volume"), (given, "labels")):
+        if missing := sorted(set(wanted.tolist()) - set(have.tolist())):
+            raise Refused(
+                f"{source.name}: expected labels of slices that exist, found no slice"
+                f" {missing[0]} in the {what}; correct the row or the files' numbers"
+            )
+    page_of = {int(at): page for page, at in enumerate(given)}
+    chosen = set(wanted.tolist())
+    return np.array([page_of[at] if at in chosen else -1 for at in places.tolist()])
+
+
+def assemble(
+    rows: Sequence[Row],
+    shape: tuple[int, int, int],
+    *,
+    classes: Sequence[str],
+    colours: Colours | None = None,
+    z: npt.NDArray[np.int64] | None = None,
+    first: int = 0,
+    root: str | os.PathLike[str] = ".",
+) -> Iterator[Labels]:
+    """Assemble the labels of a volume, slab by slab, from all that is said of it.
+
+    Parameters
+    ----------
+    rows
+        Rows of labels.tsv; later ones lie over earlier ones.
+    shape
+        Shape (Z, Y, X) of the volume.
+    classes, colours
+        See `code`.
+    z, first
+        See `pages`.
+    root
+        Folder to which paths are relative.
+
+    Yields
+    ------
+    ndarray
+        The slabs of `volumes.slabs`, of shape (n, Y, X): classes, 255 where unlabelled.
+
+    Raises
+    ------
+    Refused
+        If a file cannot be read, does not fit the volume, or holds unknown labels.
+    """
+    known = code(classes, colours)
+    with contextlib.ExitStack() as stack:
+        parts: list[tuple[Source, Pages]] = []
+        for row in rows:
+            path = locate(row["path"], root)
+            source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
+            parts.append((source, pages(source, row, shape, z=z, first=first)))
+        for slab in volumes.slabs(shape[0]):
+            labels = np.full((slab.stop - slab.start, *shape[1:]), IGNORE, np.uint8)
+            for source, page_of in parts:
+                _lay_over(labels, source, page_of[slab], known)
+            yield labels
+
+
+def _lay_over(labels: Labels, source: Source, page_of: Pages, known: Code) -> None:
+    places = np.flatnonzero(page_of >= 0)
+    for place, image in zip(places, _images(source, page_of[places]), strict=True):
+        said = decode(image, known, source.name)[0]
+        np.copyto(labels[place], said, where=said != IGNORE)
+
+
+def _images(source: Source, wanted: Pages) -> Iterator[npt.NDArray[Any]]:
+    """Read pages, each of shape (1, Y, X[, 3]): at once where they are neighbours."""
+    if wanted.size and np.all(np.diff(wanted) == 1):
+        block = source.read_colours(slice(int(wanted[0]), int(wanted[-1]) + 1))
+        yield from (image[None] for image in block)
+    else:
+        for page in wanted.tolist():
+            yield source.read_colours(slice(page, page + 1))
+
+
+def convert(
+    rows: Sequence[Row],
+    volume: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str],
+    colours: Colours | None = None,
+    root: str | os.PathLike[str] = ".",
+) -> None:
+    """Write the labels of a volume: see `assemble`.
+
+    Raises
+    ------
+    Refused
+        If nothing is labelled, or see `assemble`.
+    """
+    first = int(volumes.attributes(volume).get("first_slice", 0))
+    counts = np.zeros(IGNORE + 1, np.int64)
+    with volumes.open_volume(volume) as grid:
+        shape, z, voxel_nm = grid.shape, grid.z, grid.voxel_nm
+    assembled = assemble(
+        rows, shape, classes=classes, colours=colours, z=z, first=first, root=root
+    )
+    layout = {"data": (shape, np.uint8)}
+    with volumes.create(path, layout, voxel_nm=voxel_nm, z=z, classes=classes) as file:
+        for slab, labels in zip(volumes.slabs(shape[0]), assembled, strict=True):
+            file["data"][slab] = labels
+            counts += np.bincount(labels.ravel(), minlength=IGNORE + 1)
+        _look_at(counts, classes, ", ".join(locate(row["path"]).name for row in rows))
+
+
+def _look_at(counts: Pages, classes: Sequence[str], name: str) -> None:
+    if not counts[:IGNORE].any():
+        raise Refused(
+            f"{name}: expected labels, found every voxel unlabelled; correct the file or"
+            " take its row out of labels.tsv"
+        )
+    for place, label in enumerate(classes):
+        log.log(
+            logging.INFO if counts[place] else logging.WARNING,
+            "%s: %d voxels of %s",
+            name,
+            counts[place],
+            label,
+        )
+
+
+def to_voxels(
+    points: tables.Points,
+    row: Row,
+    shape: tuple[int, int, int],
+    voxel_nm: tuple[float, float, float],
+) -> tables.Points:
+    """Express points in voxels; centres of voxels have whole numbers.
+
+    Parameters
+    ----------
+    points
+        Points in the unit of their row.
+    row
+        Row of labels.tsv: `path`, `unit` (nm, angstrom or voxel) and `task`, which is
+        the class of points without one.
+    shape
+        Shape (Z, Y, X) of the volume, in voxels.
+    voxel_nm
+        Voxel edges along z, y, x in nm.
+
+    Raises
+    ------
+    Refused
+        If the unit is unknown or a point lies outside the volume.
+    """
+    name, unit = locate(row["path"]).name, row.get("unit", "")
+    if unit not in {*NM, "voxel"}:
+        raise Refused(
+            f"{name}: expected the unit nm, angstrom or voxel, found {unit!r}; fill it in"
+        )
+    scale = np.ones(3) if unit == "voxel" else NM[unit] / np.array(voxel_nm)
+    places = points.positions * scale
+    outside = ((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1)
+    if outside.any():
+        number = int(np.flatnonzero(outside)[0])
+        told = ", ".join(f"{value:g}" for value in points.positions[number])
+        raise Refused(
+            f"{name}: expected points inside the volume {shape}, found point {number + 1}"
+            f" at z, y, x = {told} {unit}; correct its unit or the order of its columns"
+        )
+    classes = tuple(name or row.get("task", "") for name in points.classes)
+    return tables.Points(places, points.normals, classes)
+
+
+def convert_points(
+    rows: Sequence[Row],
+    volume: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] = ".",
+) -> None:
+    """Write the points of a volume in voxels; none at all is a valid answer."""
+    with volumes.open_volume(volume) as grid:
+        shape, voxel_nm, z = grid.shape, grid.voxel_nm, grid.z
+    if z is not None:
+        shape = (int(z.max()) + 1, *shape[1:])
+    found = [
+        to_voxels(tables.read_points(locate(row["path"], root)), row, shape, voxel_nm)
+        for row in rows
+    ]
+    everything = tables.Points(
+        np.concatenate([np.empty((0, 3)), *(part.positions for part in found)]),
+        np.concatenate([np.empty((0, 3)), *(part.normals for part in found)]),
+        tuple(name for part in found for name in part.classes),
+    )
+    tables.write_points(everything, path)

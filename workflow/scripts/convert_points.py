@@ -1,0 +1,15 @@
+"""Bring the points of a volume onto its grid."""
+
+from typing import TYPE_CHECKING
+
+from tomoglean import labels
+from tomoglean.stage import begin
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+begin(snakemake)
+
+labels.convert_points(
+    snakemake.params.rows, snakemake.input.volume, snakemake.output.points
+)
