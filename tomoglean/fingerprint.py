@@ -37,7 +37,7 @@ def fingerprint(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
     str
         64 hexadecimal digits.
     """
-    texts = [_text(ast.parse(script.read_text(encoding="utf-8")))]
+    texts = [ast.unparse(_silent(script))]
     for module, name in sorted(reached(script, root=root, uses=uses)):
         texts.append(f"{module}:{name}\n{_definition(root, module, name)}")
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
@@ -47,7 +47,7 @@ def reached(
     script: Path, *, root: Path, uses: tuple[str, ...] = ()
 ) -> set[tuple[str, str]]:
     """List the (module, definition) pairs of the package that a script reaches."""
-    tree = ast.parse(script.read_text(encoding="utf-8"))
+    tree = _silent(script)
     waiting = set(_references(tree, _imports(tree, root), root))
     waiting |= {pair for module in uses for pair in _everything(root, module)}
     found: set[tuple[str, str]] = set()
@@ -76,7 +76,7 @@ class _Module:
     """One parsed file: its definitions by name, its imports, its bare statements."""
 
     def __init__(self, path: Path, root: Path) -> None:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = _silent(path)
         self.imports = _imports(tree, root)
         self.definitions: dict[str, list[ast.stmt]] = {}
         for statement in tree.body:
@@ -138,7 +138,9 @@ def _neighbours(root: Path, module: str, name: str) -> Iterator[tuple[str, str]]
 def _definition(root: Path, module: str, name: str) -> str:
     parsed = _module(root, module)
     statements = parsed.definitions.get(name, []) if parsed else []
-    return "\n".join(_text(node) for node in statements if not _is_registry(node, root))
+    return "\n".join(
+        ast.unparse(node) for node in statements if not _is_registry(node, root)
+    )
 
 
 def _imports(tree: ast.AST, root: Path) -> dict[str, tuple[str, str | None]]:
@@ -237,6 +239,7 @@ class _Silent(ast.NodeTransformer):
         return node
 
 
-def _text(tree: ast.AST) -> str:
-    copy = ast.parse(ast.unparse(tree))
-    return ast.unparse(ast.fix_missing_locations(_Silent().visit(copy)))
+def _silent(path: Path) -> ast.Module:
+    """Parse a file without its prose."""
+    tree = _Silent().visit(ast.parse(path.read_text(encoding="utf-8")))
+    return ast.parse(ast.unparse(ast.fix_missing_locations(tree)))

@@ -1,0 +1,50 @@
+"""The locks, the conda files and the short lists they come from agree."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+ENVS = Path(__file__).resolve().parent.parent / "envs"
+KINDS = {"cpu": "tomoglean", "gpu": "tomoglean-gpu"}
+
+
+def pins(kind):
+    return runpy.run_path(str(ENVS / "lock.py"))["pins"](
+        (ENVS / f"{kind}.lock.txt").read_text()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conda_installs_the_same_pins(kind):
+    content = yaml.safe_load((ENVS / f"{KINDS[kind]}.yaml").read_text())
+    assert content["dependencies"][-1]["pip"] == pins(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_pin_has_a_hash(kind):
+    blocks = re.split(r"\n(?=\S)", (ENVS / f"{kind}.lock.txt").read_text().strip())
+    assert len(blocks) == len(pins(kind)) > 100
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lock_answers_the_short_list(kind):
+    text = (ENVS / "common.in").read_text() + (ENVS / f"{kind}.in").read_text()
+    wanted = re.findall(r"^([a-zA-Z0-9][a-zA-Z0-9-]*)", text, re.MULTILINE)
+    locked = {re.split(r"[=\[]", pin)[0].lower() for pin in pins(kind)}
+    assert {name.lower() for name in wanted} - locked == set()
+
+
+def test_only_the_gpu_lock_brings_cuda():
+    assert not any("nvidia" in pin for pin in pins("cpu"))
+    assert any("nvidia" in pin for pin in pins("gpu"))
+
+
+def test_locks_name_no_registry():
+    for kind in KINDS:
+        text = (ENVS / f"{kind}.lock.txt").read_text()
+        assert "http" not in text
+        assert "--index-url" not in text
