@@ -43,7 +43,7 @@ def test_names_and_shapes_are_those_promised(exported):
     (image,), (probabilities,) = session.get_inputs(), session.get_outputs()
     assert (image.name, image.type, image.shape[0]) == ("image", "tensor(float)", 1)
     assert image.shape[3] == 1
-    assert probabilities.name == "probabilities"
+    assert (probabilities.name, probabilities.shape[3]) == ("probabilities", 3)
 
 
 def test_the_file_says_which_weights_it_carries(exported):

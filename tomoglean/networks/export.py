@@ -54,16 +54,15 @@ def convert(model: Any) -> Any:
     import tensorflow as tf
     import tf2onnx
 
-    named = isinstance(model.input, dict)
-    inputs = list(model.input.values()) if named else [model.input]
-    names = list(model.input) if named else ["image"]
+    names = [tensor.name for tensor in model.inputs]
     signature = [
-        tf.TensorSpec(_shape(name, tensor), tensor.dtype, name=name)
-        for name, tensor in zip(names, inputs, strict=True)
+        tf.TensorSpec(_shape(tensor), tensor.dtype, name=tensor.name)
+        for tensor in model.inputs
     ]
 
     def answer(*tensors: Any) -> Any:
-        given = dict(zip(names, tensors, strict=True)) if named else tensors[0]
+        given = dict(zip(names, tensors, strict=True))
+        given = given if len(given) > 1 else tensors[0]
         return {"probabilities": model(given, training=False)}
 
     function = tf.function(answer, input_signature=signature)
@@ -73,5 +72,5 @@ def convert(model: Any) -> Any:
     return graph
 
 
-def _shape(name: str, tensor: Any) -> tuple[int | None, ...]:
-    return (1 if name == "image" else None, *tensor.shape[1:])
+def _shape(tensor: Any) -> tuple[int | None, ...]:
+    return (1 if tensor.name == "image" else None, *tensor.shape[1:])

@@ -11,5 +11,8 @@ if TYPE_CHECKING:
 begin(snakemake)
 
 augment.write(
-    snakemake.input.examples, snakemake.output.augmented, **snakemake.params.settings
+    snakemake.input.examples,
+    snakemake.output.augmented,
+    seed=snakemake.params.seed,
+    **snakemake.params.settings,
 )
