@@ -1,0 +1,140 @@
+"""What a report is made of: the few kinds of things the template can draw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Note:
+    """One paragraph; `tone` is plain, good, warn or bad."""
+
+    text: str
+    tone: str = "plain"
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A title inside a section."""
+
+    text: str
+    anchor: str = ""
+    stamps: Sequence[str] = ()
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a table: text, and how it is set apart (pill, best, number ...)."""
+
+    text: str
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that scrolls inside its own box; the first column holds the names."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    stamps: Sequence[str] = ()
+    empty: str = "Nothing here yet."
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart as a data URI, with what it shows in words."""
+
+    uri: str
+    alt: str
+    caption: str = ""
+    kind: ClassVar[str] = "chart"
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts side by side, one below the other on a phone."""
+
+    charts: Sequence[Chart]
+    caption: str = ""
+    kind: ClassVar[str] = "charts"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on a picture, in its pixels, and what it is (TP, FP, FN or pick)."""
+
+    x: float
+    y: float
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture with scale bar and marks; width and height in its own pixels."""
+
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+    bar_percent: float = 0.0
+    bar_text: str = ""
+    marks: Sequence[Mark] = ()
+    mark_radius: float = 8.0
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Pictures of one place side by side, with the colours they use."""
+
+    title: str
+    frames: Sequence[Frame]
+    caption: str = ""
+    legend: Mapping[str, str] = field(default_factory=dict)
+    kind: ClassVar[str] = "panels"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Many small pictures of one kind, best first."""
+
+    title: str
+    frames: Sequence[Frame]
+    tone: str = ""
+    caption: str = ""
+    kind: ClassVar[str] = "gallery"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A long text that opens on demand."""
+
+    title: str
+    text: str
+    kind: ClassVar[str] = "fold"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline figure."""
+
+    label: str
+    figure: str
+    detail: str = ""
+    stamps: Sequence[str] = ()
+    tone: str = "plain"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Any]
+    lead: str = ""
+    stamps: Sequence[str] = ()

@@ -1,0 +1,192 @@
+"""Pictures of volumes: slices, overlays, error maps and crops as WebP inside the page.
+
+Only the slices and crops that are shown are read. Pictures keep the field of view's true
+proportions (anisotropic voxels too) and are blown up so that label edges stay crisp.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image
+
+from tomoglean.report import style
+from tomoglean.volumes import IGNORE
+
+Bytes = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.floating[Any]]
+Window = tuple[float, float]
+
+EDGE_PX = 440
+CROP_PX = 50
+CROP_EDGE_PX = 120
+QUALITY = 80
+FILL = 0.38
+DIM = 0.55
+LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 0.5, 99.5
+
+
+def window(values: Grey, attributes: Mapping[str, Any] | None = None) -> Window:
+    """Return the grey values shown as black and white.
+
+    Taken from the volume's fingerprint so that all its pictures agree; without one,
+    from the percentiles of the values shown.
+    """
+    known = attributes or {}
+    low, high = style.finite(known.get("p_low")), style.finite(known.get("p_high"))
+    if low is None or high is None or not low < high:
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return 0.0, 1.0
+        low, high = np.percentile(finite, [LOWEST_PERCENTILE, HIGHEST_PERCENTILE])
+    return float(low), float(high) if high > low else float(low) + 1.0
+
+
+def grey(values: Grey, shown: Window) -> Bytes:
+    """Map grey values to 0-255; what is not finite becomes black."""
+    low, high = shown
+    scaled = (np.nan_to_num(np.asarray(values, np.float64), nan=low) - low) / (high - low)
+    return np.asarray(np.clip(scaled, 0, 1) * 255, np.uint8)
+
+
+def size_px(
+    shape: tuple[int, int], edges_nm: tuple[float, float], longest_px: int = EDGE_PX
+) -> tuple[int, int]:
+    """Return width and height in true proportion, from the longer side."""
+    height, width = shape[0] * edges_nm[0], shape[1] * edges_nm[1]
+    scale = longest_px / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def enlarge(values: Bytes, size: tuple[int, int], *, labels: bool = False) -> Bytes:
+    """Bring a picture to a size in pixels; labels are never mixed."""
+    how = Image.Resampling.NEAREST if labels else Image.Resampling.BICUBIC
+    smaller = values.shape[1] > size[0]
+    if smaller and not labels:
+        how = Image.Resampling.BOX
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size, how))
+
+
+def colour(values: Bytes) -> Bytes:
+    """Turn grey (H, W) into red, green, blue (H, W, 3)."""
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def overlay(picture: Bytes, labels: Bytes, colours: Sequence[str]) -> Bytes:
+    """Lay classes over a grey picture: filled faintly, outlined clearly.
+
+    Parameters
+    ----------
+    picture
+        Grey values of shape (H, W), 0-255.
+    labels
+        Labels of shape (H, W); 0 is background, 255 unknown and shown darker.
+    colours
+        Colour of label 1, 2, ... as #rrggbb; further labels stay uncoloured.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3)
+        Red, green, blue, uint8.
+    """
+    shown = colour(picture).astype(np.float64)
+    shown[labels == IGNORE] *= DIM
+    rim = outline(labels)
+    for label, name in enumerate(colours, start=1):
+        tint = np.array(style.rgb(name), np.float64)
+        inside = labels == label
+        shown[inside] = (1 - FILL) * shown[inside] + FILL * tint
+        shown[inside & rim] = tint
+    return np.asarray(shown, np.uint8)
+
+
+def outline(labels: Bytes) -> npt.NDArray[np.bool_]:
+    """Mark the pixels with another label to the right, left, above or below."""
+    rim = np.zeros(labels.shape, bool)
+    rim[1:] |= labels[1:] != labels[:-1]
+    rim[:-1] |= labels[1:] != labels[:-1]
+    rim[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    rim[:, :-1] |= labels[:, 1:] != labels[:, :-1]
+    return rim
+
+
+def errors(picture: Bytes, predicted: Bytes, truth: Bytes) -> Bytes:
+    """Show where a prediction is wrong: extra, missed or the wrong class.
+
+    Voxels without truth or prediction (255) are shown darker and count as neither.
+    """
+    shown = colour(np.asarray(picture * 0.6 + 70, np.uint8))
+    judged = (truth != IGNORE) & (predicted != IGNORE)
+    shown[~judged] = np.asarray(shown[~judged] * 0.4, np.uint8)
+    wrong = judged & (predicted != truth)
+    kinds = {
+        "extra": wrong & (truth == 0),
+        "missed": wrong & (predicted == 0),
+        "wrong class": wrong & (truth != 0) & (predicted != 0),
+    }
+    for kind, where in kinds.items():
+        shown[where] = style.rgb(style.ERROR_COLOURS[kind])
+    return shown
+
+
+def wrong_share(predicted: Bytes, truth: Bytes) -> float | None:
+    """Return the share of judged voxels that are wrong; None if none can be judged."""
+    judged = (truth != IGNORE) & (predicted != IGNORE)
+    total = int(judged.sum())
+    return float((judged & (predicted != truth)).sum() / total) if total else None
+
+
+def heat(values: Grey) -> Bytes:
+    """Show values of 0..1 from dark blue to yellow (cividis, colour-blind-safe)."""
+    shown = colormaps["cividis"](np.clip(np.nan_to_num(values), 0, 1))
+    return np.asarray(shown[..., :3] * 255, np.uint8)
+
+
+def places(depth: int, most: int = 24) -> list[int]:
+    """Return at most so many slices spread evenly over a depth, the central one first."""
+    spread = np.unique(np.linspace(0, depth - 1, min(most, depth)).round().astype(int))
+    return [depth // 2, *(int(z) for z in spread if z != depth // 2)] if depth else []
+
+
+def crop(data: Any, centre: tuple[float, float, float], *, depth: int = 5) -> Grey:
+    """Cut 50 x 50 pixels around a point, averaged over a few slices; NaN outside.
+
+    Parameters
+    ----------
+    data
+        Volume of shape (Z, Y, X), in memory or on disk.
+    centre
+        Point (z, y, x) in voxels; it comes to lie at 24.5, 24.5.
+    depth
+        Slices averaged, centred on the point.
+    """
+    z, y, x = (round(value) for value in centre)
+    z_low = max(z - depth // 2, 0)
+    z_high = min(z + depth // 2 + 1, data.shape[0])
+    y_low, x_low = y - CROP_PX // 2 + 1, x - CROP_PX // 2 + 1
+    cut = np.full((CROP_PX, CROP_PX), np.nan)
+    rows = slice(max(y_low, 0), max(min(y_low + CROP_PX, data.shape[1]), 0))
+    columns = slice(max(x_low, 0), max(min(x_low + CROP_PX, data.shape[2]), 0))
+    if z_low < z_high and rows.start < rows.stop and columns.start < columns.stop:
+        piece = np.asarray(data[z_low:z_high, rows, columns], np.float64).mean(axis=0)
+        to_rows = slice(rows.start - y_low, rows.stop - y_low)
+        cut[to_rows, columns.start - x_low : columns.stop - x_low] = piece
+    return cut
+
+
+def webp(picture: Bytes, quality: int = QUALITY) -> str:
+    """Write a picture of shape (H, W) or (H, W, 3) as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(
+        buffer, "WEBP", quality=quality, method=4
+    )
+    return data_uri(buffer.getvalue(), "image/webp")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Write a file's bytes so that they can stand inside the page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,250 @@
+"""The top of the report: did it work, the headline beside 2019, a row per volume."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tomoglean.report import semantic, style
+from tomoglean.report.blocks import Card, Cell, Note, Section, Table
+from tomoglean.report.detection import shown_use
+from tomoglean.report.sources import Source, flat
+
+IMPLANT_2019 = "“very high accuracy”, without a figure"
+MEMBRANE_2019 = "a U-Net finds the membrane, without a figure"
+PICKS_2019 = "“false positives about equal to true positives”: about 1 FP per TP"
+NOTHING_2019 = "no statement"
+VERDICTS = {"ok": "good", "warning": "warn", "refused": "bad"}
+STAMP_WORDS = {
+    "simulated": "phantoms with exact truth, not measured data",
+    "partly simulated": "some volumes are phantoms with exact truth",
+    "same scan": "trained and tested on one scan: figures do not speak for others",
+}
+
+
+def cards(source: Source) -> list[Card]:
+    """Return the headline figures, the count of volumes first."""
+    found = [_volumes_card(source)]
+    for task, block in source.study.tasks.items():
+        build = _detection_card if block.get("kind") == "detection" else _semantic_card
+        found.append(build(source, task))
+    return [*found, _time_card(source)]
+
+
+def _volumes_card(source: Source) -> Card:
+    total = len(source.study.volumes)
+    refused = len(source.refused())
+    verdicts = [
+        source.checked(row["volume"]).get("verdict") for row in source.study.volumes
+    ]
+    warnings, unseen = verdicts.count("warning"), verdicts.count(None)
+    parts = {"refused": refused, "with warnings": warnings, "not checked yet": unseen}
+    detail = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    simulated = all(source.is_simulated(row["volume"]) for row in source.study.volumes)
+    stamps = ["simulated"] if total and simulated else []
+    tone = "bad" if refused else "plain"
+    return Card("volumes", str(total), detail or "all checked and fine", stamps, tone)
+
+
+def _semantic_card(source: Source, task: str) -> Card:
+    figure = semantic_headline(source, task)
+    label = f"{style.words(task)}: {figure['what']}"
+    return Card(label, figure["value"], figure["detail"], source.stamps(task))
+
+
+def _detection_card(source: Source, task: str) -> Card:
+    figure = detection_headline(source, task)
+    label = f"{style.words(task)}: {figure['what']}"
+    return Card(label, figure["value"], figure["detail"], source.stamps(task))
+
+
+def _time_card(source: Source) -> Card:
+    spent: dict[tuple[Any, ...], float] = {}
+    for record in source.provenance():
+        seconds = style.finite(record.get("seconds")) or 0.0
+        spent[record.get("rule"), record.get("key"), record.get("started")] = seconds
+    if not spent:
+        return Card("computing time", "n/a", "no record of any job")
+    total = style.duration(sum(spent.values()))
+    return Card("computing time", total, f"{len(spent)} jobs, one after another")
+
+
+def semantic_headline(source: Source, task: str) -> dict[str, str]:
+    """Say how good the final network is, and the best method without a network."""
+    rows = source.rows(f"evaluated/{task}/scores.csv")
+    use = next(
+        (u for u in ("test", "validate") if any(r.get("use") == u for r in rows)), ""
+    )
+    kept = [row for row in rows if row.get("use") == use]
+    classes = source.classes(task)[1:]
+    what = "mean IoU" if len(classes) > 1 else "IoU"
+    found = {key: v.get("mean") for key, v in semantic.scores(kept, "iou").items()}
+    ours = next((v for (method, _), v in found.items() if method in FINAL), None)
+    if ours is None:
+        return {"what": what, "value": "n/a", "detail": "nothing scored yet"}
+    others = {m: v for (m, _), v in found.items() if m in BASELINES and v is not None}
+    held = len({row["volume"] for row in kept if row.get("volume") not in semantic.POOLED})
+    detail = f"{held} {use} volume{'s' if held != 1 else ''}"
+    if others:
+        best = max(others, key=lambda method: others[method])
+        detail += f"; best baseline: {style.words(best)} {style.number(others[best])}"
+    return {"what": what, "value": style.number(ours), "detail": detail}
+
+
+FINAL = ("final", "network", "unet", "final-cross-validated")
+BASELINES = ("otsu", "grey_table", "grey-table", "forest", "random_forest", "random-forest")
+
+
+def detection_headline(source: Source, task: str) -> dict[str, str]:
+    """Say how many false picks come with a true one, and at what recall."""
+    summary = source.json(f"evaluated/{task}/summary.json")
+    figure = summary.get("headline") or {}
+    what = "false per true positive"
+    if not figure:
+        reason = str(summary.get("reason") or "nothing scored yet")
+        return {"what": what, "value": "n/a", "detail": reason}
+    value = style.number(figure.get("fp_per_tp"), 2)
+    use = summary.get("use") or shown_use(summary)
+    recall, tp = style.number(figure.get("recall"), 2), figure.get("tp", "n/a")
+    detail = f"recall {recall}; {tp} TP, {figure.get('fp', 'n/a')} FP, {use} volumes"
+    return {"what": what, "value": value, "detail": detail}
+
+
+def headline(source: Source) -> Section:
+    """Return the 2019 statements beside ours."""
+    rows = [_headline_row(source, task) for task in source.study.tasks]
+    head = ["question", "2019 said", "this run", "on"]
+    table = Table(head, rows, empty="The config names no task.")
+    stamps = dict.fromkeys(s for task in source.study.tasks for s in source.stamps(task))
+    notes = [
+        Note(f"{stamp}: {STAMP_WORDS[stamp]}.") for stamp in stamps if stamp in STAMP_WORDS
+    ]
+    lead = "The 2019 talk gave statements without tables; ours are measured, with what on."
+    return Section("headline", "2019 and now", [table, *notes], lead)
+
+
+def _headline_row(source: Source, task: str) -> list[Cell]:
+    kind = source.study.tasks[task].get("kind")
+    find = detection_headline if kind == "detection" else semantic_headline
+    figure = find(source, task)
+    ours = f"{figure['what']} {figure['value']}"
+    basis = figure["detail"]
+    stamps = ", ".join(source.stamps(task)) or "measured volumes"
+    return [
+        Cell(style.words(task)),
+        Cell(said_2019(source, task)),
+        Cell(f"{ours} ({basis})"),
+        Cell(stamps, "pill warn" if source.stamps(task) else ""),
+    ]
+
+
+def said_2019(source: Source, task: str) -> str:
+    """Return what the reference run of 2019 said on a task's question."""
+    if source.study.tasks[task].get("kind") == "detection":
+        return PICKS_2019
+    if "residual_metal" in source.classes(task):
+        return IMPLANT_2019
+    gates = {block.get("membrane") for block in source.study.tasks.values()}
+    return MEMBRANE_2019 if task in gates else NOTHING_2019
+
+
+# -- volumes -------------------------------------------------------------------------
+
+
+def volumes_table(source: Source) -> Section:
+    """Return one row per volume: verdict, shape, what was found in it."""
+    rows = [_volume_row(source, row["volume"]) for row in source.study.volumes]
+    head = ["volume", "verdict", "shape (z, y, x)", "voxel", "used for", "found", "notes"]
+    table = Table(head, rows, empty="volumes.tsv has no row yet: add one per volume.")
+    return Section("volumes", "Volumes", [table])
+
+
+def _volume_row(source: Source, volume: str) -> list[Cell]:
+    checked = source.checked(volume)
+    verdict = str(checked.get("verdict", "not checked"))
+    tasks = [task for task in source.study.tasks if volume in source.study.volumes_of(task)]
+    used = [
+        f"{style.words(t)}: {', '.join(source.uses(t, volume)) or 'predict'}" for t in tasks
+    ]
+    found = [text for task in tasks for text in _found(source, task, volume)]
+    name = volume + (" (simulated)" if source.is_simulated(volume) else "")
+    return [
+        Cell(name),
+        Cell(verdict, f"pill {VERDICTS.get(verdict, '')}"),
+        Cell(" × ".join(map(str, checked.get("shape") or [])) or "n/a", "number"),
+        Cell(voxel(checked.get("voxel_nm")), "number"),
+        Cell("\n".join(used)),
+        Cell(
+            "\n".join(found)
+            or ("nothing: refused" if verdict == "refused" else "nothing yet")
+        ),
+        Cell("; ".join(map(str, checked.get("messages") or []))),
+    ]
+
+
+def voxel(edges_nm: Any) -> str:
+    """Write a voxel size, as one number if all edges are equal."""
+    edges = [edges_nm] if isinstance(edges_nm, int | float) else edges_nm
+    if not isinstance(edges, list) or not edges:
+        return "n/a"
+    lengths = dict.fromkeys(style.length(float(e)) for e in edges if style.finite(e))
+    return " × ".join(lengths) or "n/a"
+
+
+def _found(source: Source, task: str, volume: str) -> list[str]:
+    if source.study.tasks[task].get("kind") == "detection":
+        return _found_picks(source, task, volume)
+    measured = flat(source.json(f"measured/{task}/{volume}.json"))
+    texts = []
+    for name in source.classes(task)[1:]:
+        share = style.finite(measured.get(f"share_percent {name}"))
+        volume_mm3 = style.finite(measured.get(f"volume_mm3 {name}"))
+        parts = [] if share is None else [f"{style.significant(share)} %"]
+        parts += [] if volume_mm3 is None else [cubic(volume_mm3)]
+        if parts:
+            texts.append(f"{style.words(name)} {', '.join(parts)}")
+    return texts
+
+
+def cubic(volume_mm3: float) -> str:
+    """Write a volume with the unit that suits it.
+
+    Examples
+    --------
+    >>> cubic(2.0), cubic(3e-6)
+    ('2.00 mm³', '3,000 µm³')
+    """
+    for factor, unit in ((1.0, "mm³"), (1e-9, "µm³")):
+        if volume_mm3 >= factor * 1e-3:
+            return f"{style.significant(volume_mm3 / factor)} {unit}"
+    return f"{style.significant(volume_mm3 * 1e18)} nm³"
+
+
+def _found_picks(source: Source, task: str, volume: str) -> list[str]:
+    candidates = source.rows(f"picked/{task}/final/{volume}.csv")
+    if not (source.results / f"picked/{task}/final/{volume}.csv").is_file():
+        return []
+    rows = source.rows(f"evaluated/{task}/matches.csv")
+    mine = [
+        r for r in rows if r.get("volume") == volume and r.get("round", "final") == "final"
+    ]
+    counts = {o: sum(r.get("outcome") == o for r in mine) for o in style.OUTCOME_WORDS}
+    judged = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return [f"{len(candidates)} candidates" + (f": {judged}" if mine else "")]
+
+
+def alerts(source: Source, outcome: str, message: str) -> list[Note]:
+    """Return what a reader must know first: failure, refusals, tampered stamps."""
+    notes = []
+    if outcome != "green":
+        notes.append(Note(message or "The run ended before everything was made.", "bad"))
+    elif message:
+        notes.append(Note(message))
+    notes += [
+        Note(f"{volume} was refused: {reason}", "bad")
+        for volume, reason in source.refused().items()
+    ]
+    return notes
+
+
+def tasks_in_order(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the tasks, those that search after those they search in."""
+    return sorted(tasks, key=lambda task: tasks[task].get("kind") == "detection")
