@@ -10,7 +10,7 @@ LAYERS = [
     {"__main__"},
     {"stage"},
     {"plan"},
-    {"report", "checks"},
+    {"report", "checks", "reference"},
     {"training", "segmentation", "classification"},
     {
         *("networks", "slices", "patches", "augment", "labels", "relabelling", "masks"),

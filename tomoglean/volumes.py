@@ -48,9 +48,9 @@ class Volume:
 def open_volume(path: str | os.PathLike[str], dataset: str = "data") -> Iterator[Volume]:
     """Open a volume without reading it: slice `volume.data` to get arrays."""
     with h5py.File(path, "r", locking="best-effort") as file:
-        voxel_nm = tuple(float(edge) for edge in file.attrs["voxel_nm"])
+        depth, height, width = (float(edge) for edge in file.attrs["voxel_nm"])
         z = np.asarray(file["z"], np.int64) if "z" in file else None
-        yield Volume(file[dataset], voxel_nm, z)
+        yield Volume(file[dataset], (depth, height, width), z)
 
 
 def read(path: str | os.PathLike[str], dataset: str = "data") -> Volume:

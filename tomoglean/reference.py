@@ -1,0 +1,113 @@
+"""Words for people: what a check found, and the reference page made from the schemas."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tomoglean import config
+
+COLUMNS_OF_CHECK = (
+    "dataset",
+    "shape",
+    "dtype",
+    "header_bytes",
+    "byte_order",
+    "voxel_nm",
+    "spacing",
+)
+PAGES = {
+    "config": "config/config.yaml",
+    "volumes": "config/volumes.tsv",
+    "labels": "config/labels.tsv",
+    "task-semantic": "A semantic task",
+    "task-detection": "A detection task",
+}
+LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "enum": "one of {}",
+    "minItems": "at least {} items",
+}
+
+
+def told(facts: Mapping[str, Any]) -> str:
+    """Say what a check found, and the row to paste into volumes.tsv."""
+    lines = [f"{facts['source']}: {facts['verdict']}"]
+    lines += [f"  {message}" for message in facts["messages"]]
+    if facts["verdict"] != "refused":
+        lines += _facts(facts)
+        row = {
+            column: cell
+            for column, cell in facts["row"].items()
+            if cell or column == "tasks"
+        }
+        lines += [
+            "  for config/volumes.tsv (TAB between the columns; fill in the tasks):",
+            "\t".join(row),
+            "\t".join(row.values()),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(facts: Mapping[str, Any]) -> list[str]:
+    shape = " x ".join(map(str, facts["shape"]))
+    edges = facts["voxel_nm"]
+    voxel = " x ".join(f"{edge:g}" for edge in edges) + " nm" if edges else "unknown"
+    low, high = facts["minimum"], facts["maximum"]
+    return [
+        f"  {facts['format']}, {shape} voxels (z, y, x), {facts['dtype']}, voxel {voxel}",
+        f"  values {low:g} to {high:g}, mean {facts['mean']:.5g}, std {facts['std']:.5g}",
+        f"  sha256 {facts['sha256']}",
+    ]
+
+
+def handed_out(files: Iterable[Path], folder: Path) -> str:
+    """Say what to do with slices that were written for correction."""
+    number = len(list(files))
+    return (
+        f"{number} files in {folder}: correct those in labels/, keep their names, then add "
+        f"a row to config/labels.tsv with kind clean and path {folder / 'labels'}\n"
+    )
+
+
+def page() -> str:
+    """Write the reference of every setting, its default and limits, as Markdown."""
+    parts = [
+        "# Settings\n\nMade by `make docs` from config/schemas; every default is there.\n"
+    ]
+    parts += [_section(name, title) for name, title in PAGES.items()]
+    stages = sorted(path.stem for path in config.SCHEMAS.glob("*.yaml"))
+    parts += [_section(name, f"`{name}`") for name in stages if name not in PAGES]
+    return "\n".join(parts)
+
+
+def _section(name: str, title: str) -> str:
+    schema = config.read_schema(name)
+    rows = [
+        f"| `{key}` | {_default(part)} | {_limits(part)} | {part.get('description', '')} |"
+        for key, part in schema["properties"].items()
+    ]
+    head = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    text = "\n".join([*head, *rows])
+    return f"## {title}\n\n{schema.get('description', '')}\n\n{text}\n"
+
+
+def _default(part: Mapping[str, Any]) -> str:
+    if "default" not in part:
+        return "required"
+    value = part["default"]
+    return "" if value in ("", {}) else f"`{value}`"
+
+
+def _limits(part: Mapping[str, Any]) -> str:
+    kinds = part.get("type", "")
+    words = [config.TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+    said = [text.format(_listed(part[key])) for key, text in LIMITS.items() if key in part]
+    return ", ".join([" or ".join(words), *said])
+
+
+def _listed(value: Any) -> str:
+    listed = value if isinstance(value, list) else [value]
+    return ", ".join(str(item) if item != "" else "empty" for item in listed)
