@@ -291,6 +291,11 @@ def test_an_empty_volume_is_a_valid_answer(label, tmp_path):
     assert found["metal_area_mm2"] is None
 
 
+def test_every_answer_has_the_same_keys():
+    full = measure(layers((METAL, 5), (LAYER, 2), (BONE, 5)))
+    assert measure(layers((BACKGROUND, 5))).keys() == full.keys()
+
+
 def test_a_task_without_these_classes_still_has_volumes():
     found = measure(layers((0, 2), (1, 2)), classes=["pore", "clay"])
     assert found["volume_mm3"]["clay"] == pytest.approx(2 * 24 * 24 * 1e-9)

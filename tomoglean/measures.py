@@ -426,7 +426,12 @@ def _tell_volumes(
 ) -> None:
     every = {name: scan.volume_mm3([label]) for label, name in enumerate(classes)}
     found.tell("volume_mm3", every)
-    names = "initial_volume_mm3", "initial_volume_basis", "volume_loss_percent"
+    names = (
+        "initial_volume_mm3",
+        "initial_volume_basis",
+        "volume_loss_percent",
+        "volume_loss_mm3",
+    )
     if not scan.volume_mm3(parts.implant) and initial_mm3 is None:
         found.miss("no implant in this volume", *names)
         return
@@ -491,7 +496,11 @@ def _tell_contact(
 ) -> None:
     found.tell("bone_contact_gap_um", default_um)
     found.tell("bone_contact_curve_gap_um", curve_um.tolist())
-    names = "bone_contact_percent", "bone_contact_curve_percent"
+    names = (
+        "bone_contact_percent",
+        "bone_contact_curve_percent",
+        "bone_contact_facing_area_mm2",
+    )
     missing = _missing(scan, implant=parts.implant, bone=parts.bone)
     gaps_um = np.append(default_um, curve_um)
     touching, facing = np.zeros(len(gaps_um)), 0.0
