@@ -205,6 +205,7 @@ def _create(
             maxshape=(None, *each),
             chunks=(1, *each),
             compression=packing,
+            compression_opts=1 if packing else None,
             fletcher32=True,
         )
     group.create_dataset("index", (0,), np.int64, maxshape=(None,), chunks=(1024,))
@@ -229,9 +230,9 @@ def export_for_correction(
     """Write slices along z and their labels as pictures that a person corrects.
 
     `FOLDER/images` holds the grey values between the volume's clip limits as 8 bit,
-    `FOLDER/labels` the label values, 255 = unlabelled. File numbers are the true z, or go on
-    as the volume's own numbered slices do. The corrected labels come back as a row of labels.tsv of kind `clean` whose path is
-    `FOLDER/labels`.
+    `FOLDER/labels` the label values, 255 = unlabelled. File numbers are the true z, or
+    go on as the volume's own numbered slices do. The corrected labels come back as a row
+    of labels.tsv of kind `clean` whose path is `FOLDER/labels`.
 
     Parameters
     ----------
