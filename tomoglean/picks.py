@@ -1,0 +1,367 @@
+"""Find the candidates in a score map and hand them on."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from tomoglean import volumes
+from tomoglean.provenance import Refused
+from tomoglean.tables import Blocks, Picks
+from tomoglean.volumes import Volume
+
+Array = npt.NDArray[np.float64]
+
+LEVELS = 1 << 16
+BINNINGS = ("fourier", "average")
+ANGSTROM_PER_NM = 10.0
+
+
+def find(
+    scores: Volume,
+    *,
+    threshold: float,
+    min_distance_nm: float,
+    max_candidates: int = 0,
+    budget: int = 2_000_000,
+) -> Array:
+    """Find the score maxima that stand far enough apart.
+
+    The best voxel comes first and silences its neighbourhood, and so on down: greedy
+    non-maximum suppression at a fixed distance (see arXiv:1511.06437). Of equal scores the
+    voxel first in (z, y, x) comes first. The map may lie on disk: it is read slab by slab,
+    once for every band of scores, best band first, so that only the voxels of one band are
+    in memory; the result is that of the whole map at once.
+
+    Parameters
+    ----------
+    scores
+        Score map of shape (Z, Y, X), each value in [0, 1]; zero is no candidate.
+    threshold
+        Lowest score a candidate may have, in [0, 1].
+    min_distance_nm
+        Least distance between two candidates, in nm.
+    max_candidates
+        At most so many, the best; 0 for all.
+    budget
+        Voxels of a band, if need be more where so many share one of 65,536 score levels.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+        Candidates, best first: z, y, x in voxels, score. N may be 0.
+
+    Raises
+    ------
+    ValueError
+        If the map holds values outside [0, 1].
+    """
+    most = max_candidates or np.inf
+    kept = np.empty((0, 4))
+    for low, high in _bands(scores, threshold, budget):
+        band = _band(scores, threshold, low, high)
+        kept = _greedy(band, kept, scores.voxel_nm, min_distance_nm, most)
+        if len(kept) >= most:
+            break
+    return kept
+
+
+def _bands(scores: Volume, threshold: float, budget: int) -> Iterator[tuple[int, int]]:
+    """Yield bands [low, high) of score levels, best first, of about `budget` voxels."""
+    counts = np.zeros(LEVELS + 1, np.int64)
+    for slab in volumes.slabs(scores.shape[0]):
+        values = np.asarray(scores.data[slab])
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError("scores lie in [0, 1]; is this a raw volume?")
+        found = values[values > 0].astype(np.float64)
+        counts += np.bincount(_level(found[found >= threshold]), minlength=LEVELS + 1)
+
+    high, inside = LEVELS + 1, 0
+    for level in range(LEVELS, -1, -1):
+        if inside and inside + counts[level] > budget:
+            yield level + 1, high
+            high, inside = level + 1, 0
+        inside += int(counts[level])
+    if inside:
+        yield 0, high
+
+
+def _level(values: Array) -> npt.NDArray[np.int64]:
+    return np.floor(values * LEVELS).astype(np.int64)
+
+
+def _band(scores: Volume, threshold: float, low: int, high: int) -> Array:
+    """Return z, y, x, score of the voxels of one band, best first: (N, 4)."""
+    rows = [np.empty((0, 4))]
+    for slab in volumes.slabs(scores.shape[0]):
+        data = np.asarray(scores.data[slab])
+        places = np.argwhere(data > 0)
+        values = data[tuple(places.T)].astype(np.float64)
+        level = _level(values)
+        inside = (values >= threshold) & (level >= low) & (level < high)
+        rows.append(np.column_stack([places[inside] + (slab.start, 0, 0), values[inside]]))
+    band = np.concatenate(rows)
+    return np.asarray(band[np.argsort(-band[:, 3], kind="stable")])
+
+
+def _greedy(
+    band: Array,
+    kept: Array,
+    voxel_nm: tuple[float, float, float],
+    min_distance_nm: float,
+    most: float,
+) -> Array:
+    """Add to `kept` the candidates of a band that nothing better silences."""
+    if not len(band):
+        return kept
+    tree = cKDTree(band[:, :3] * voxel_nm)
+    # A candidate at exactly the least distance stays.
+    radius_nm = np.nextafter(min_distance_nm, 0)
+    alive = np.ones(len(band), bool)
+    for candidate in kept[:, :3] * voxel_nm:
+        alive[tree.query_ball_point(candidate, radius_nm)] = False
+
+    chosen: list[int] = []
+    for number in range(len(band)):
+        if len(kept) + len(chosen) >= most:
+            break
+        if alive[number]:
+            chosen.append(number)
+            alive[tree.query_ball_point(tree.data[number], radius_nm)] = False
+    return np.concatenate([kept, band[chosen]])
+
+
+def refine(scores: Volume, found: Array, radius_nm: float) -> Array:
+    """Move candidates to the centre of mass of the scores around them.
+
+    Only what exceeds half the candidate's score counts. On a plateau of equal scores the
+    first voxel wins; this brings it to the middle.
+
+    Parameters
+    ----------
+    scores
+        Score map of shape (Z, Y, X); may lie on disk.
+    found
+        Shape (N, 4), from `find`.
+    radius_nm
+        Radius of the neighbourhood, in nm; 0 leaves everything in place.
+
+    Returns
+    -------
+    ndarray of shape (N, 4)
+    """
+    refined = found.copy()
+    reach = np.floor(radius_nm / np.asarray(scores.voxel_nm)).astype(int)
+    for number, (*place, peak) in enumerate(found):
+        centre = np.rint(place).astype(int)
+        low = np.maximum(centre - reach, 0)
+        high = np.minimum(centre + reach + 1, scores.shape)
+        window = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+        weights = np.maximum(np.asarray(scores.data[window], np.float64) - peak / 2, 0)
+        gaps = np.moveaxis(np.indices(weights.shape), 0, -1) + low - centre
+        weights[np.linalg.norm(gaps * scores.voxel_nm, axis=-1) > radius_nm] = 0
+        refined[number, :3] = centre + np.tensordot(weights, gaps, 3) / weights.sum()
+    return refined
+
+
+def normals_at(path: str | os.PathLike[str], positions: Array) -> Array:
+    """Read the unit membrane normals next to positions.
+
+    Parameters
+    ----------
+    path
+        A mask file with dataset `normals` (3, Z, Y, X), int8, 127 = 1.0.
+    positions
+        Shape (N, 3), in voxels.
+
+    Returns
+    -------
+    ndarray of shape (N, 3)
+        Unit vectors along z, y, x; zeros where unknown.
+    """
+    normals = np.zeros((len(positions), 3))
+    with h5py.File(path, "r", locking="best-effort") as file:
+        stored = file["normals"]
+        for number, position in enumerate(positions):
+            nearest = np.clip(np.rint(position), 0, np.array(stored.shape[1:]) - 1)
+            normals[number] = stored[(slice(None), *nearest.astype(int))]
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.asarray(normals / np.where(lengths == 0, 1, lengths))
+
+
+def pick(
+    scores: str | os.PathLike[str],
+    mask: str | os.PathLike[str],
+    *,
+    threshold: float = 0.1,
+    min_distance_nm: float = 40.0,
+    refine_nm: float = 8.0,
+    max_candidates: int = 1000,
+) -> Picks:
+    """Find, refine and describe the candidates of a score map on disk.
+
+    Parameters
+    ----------
+    scores
+        Score map; its attribute `offset_voxel` (what a voxel's score is centred on, less
+        the voxel) is added to all positions.
+    mask
+        Mask file with the membrane normals.
+    threshold, min_distance_nm, max_candidates
+        See `find`.
+    refine_nm
+        See `refine`.
+    """
+    offset = np.asarray(volumes.attributes(scores).get("offset_voxel", (0.0, 0.0, 0.0)))
+    with volumes.open_volume(scores) as field:
+        found = find(
+            field,
+            threshold=threshold,
+            min_distance_nm=min_distance_nm,
+            max_candidates=max_candidates,
+        )
+        positions = refine(field, found, refine_nm)[:, :3] + offset
+        return Picks(
+            positions=positions,
+            positions_nm=positions * field.voxel_nm,
+            normals=normals_at(mask, positions),
+            scores=found[:, 3],
+        )
+
+
+# -- RELION --------------------------------------------------------------------------
+
+
+def centred_angstrom(positions_nm: Array, voxel_nm: Array, row: Mapping[str, str]) -> Array:
+    """Turn positions into RELION 5's centred coordinates.
+
+    These are (i1 - size/2) x pixel of the unbinned tomogram, in angstrom, where i1 is the
+    unbinned pixel: b i if the volume was binned by cropping its Fourier transform,
+    b i + (b - 1)/2 if by averaging b pixels.
+
+    Parameters
+    ----------
+    positions_nm
+        Shape (N, 3): z, y, x, where voxel i lies at i times its edge.
+    voxel_nm
+        Voxel edges of the (binned) volume along z, y, x.
+    row
+        The volume's row: bin1_shape ("z,y,x" in pixels), bin1_pixel_nm and binning
+        (fourier or average).
+
+    Returns
+    -------
+    ndarray of shape (N, 3)
+        x, y, z in angstrom.
+
+    Raises
+    ------
+    Refused
+        If the row does not say how the volume was binned.
+    """
+    shape, pixel_nm, binning = _unbinned(row)
+    shift_nm = (np.asarray(voxel_nm) - pixel_nm) / 2 if binning == "average" else 0.0
+    centred_nm = positions_nm + shift_nm - shape / 2 * pixel_nm
+    return np.asarray(ANGSTROM_PER_NM * centred_nm[:, ::-1])
+
+
+def _unbinned(row: Mapping[str, str]) -> tuple[Array, float, str]:
+    """Return shape in pixels, pixel in nm and kind of binning of a volume's row."""
+    found = {name: row.get(name, "") for name in ("bin1_shape", "bin1_pixel_nm", "binning")}
+    try:
+        shape = np.array([float(edge) for edge in found["bin1_shape"].split(",")])
+        pixel_nm = float(found["bin1_pixel_nm"])
+        usable = shape.shape == (3,) and (shape > 0).all() and 0 < pixel_nm < np.inf
+    except ValueError:
+        usable = False
+    if not usable or found["binning"] not in BINNINGS:
+        said = ", ".join(f"{name}={value!r}" for name, value in found.items())
+        raise Refused(
+            f"volume {row.get('volume', '?')}: expected bin1_shape (z,y,x), bin1_pixel_nm "
+            f"and binning ({' or '.join(BINNINGS)}) for STAR, found {said}; "
+            "fill them in in volumes.tsv"
+        )
+    return shape, pixel_nm, found["binning"]
+
+
+def angles(normals: Array) -> Array:
+    """Turn normals into RELION's angles.
+
+    RELION turns the reference's z axis to n = (-sin tilt cos psi, sin tilt sin psi,
+    cos tilt) in x, y, z; rot about the axis is free and left 0.
+
+    Parameters
+    ----------
+    normals
+        Shape (N, 3): unit vectors along z, y, x; a zero vector gives zero angles.
+
+    Returns
+    -------
+    ndarray of shape (N, 3)
+        rot, tilt, psi in degrees; tilt in [0, 180], psi in (-180, 180].
+    """
+    nz, ny, nx = np.asarray(normals, np.float64).reshape(-1, 3).T
+    across = np.hypot(nx, ny)
+    tilt = np.arctan2(across, nz)
+    psi = np.where(across > 0, np.arctan2(ny, -nx), 0.0)
+    return np.asarray(np.degrees(np.column_stack([np.zeros_like(tilt), tilt, psi])))
+
+
+def particles(picks: Picks, row: Mapping[str, str]) -> Blocks:
+    """Describe picks as the blocks of a RELION 5 particle file.
+
+    Parameters
+    ----------
+    picks
+        Candidates of one volume.
+    row
+        The volume's row of volumes.tsv.
+
+    Returns
+    -------
+    dict
+        Blocks `optics` and `particles`, columns by name; for `tables.write_star`.
+
+    Raises
+    ------
+    Refused
+        If the row does not say how the volume was binned.
+    """
+    _, pixel_nm, _ = _unbinned(row)
+    places = centred_angstrom(picks.positions_nm, _voxel_nm(picks), row)
+    turned = angles(picks.normals)
+    name, count = row["volume"], len(picks)
+    columns = {
+        "rlnTomoName": [name] * count,
+        "rlnTomoParticleName": [f"{name}/{number}" for number in range(1, count + 1)],
+        "rlnOpticsGroup": [1] * count,
+        **{
+            f"rlnCenteredCoordinate{axis}Angst": places[:, place].tolist()
+            for place, axis in enumerate("XYZ")
+        },
+        "rlnAngleRot": turned[:, 0].tolist(),
+        "rlnAngleTilt": turned[:, 1].tolist(),
+        "rlnAnglePsi": turned[:, 2].tolist(),
+        "rlnAngleTiltPrior": turned[:, 1].tolist(),
+        "rlnAnglePsiPrior": turned[:, 2].tolist(),
+    }
+    optics = {
+        "rlnOpticsGroup": [1],
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnTomoTiltSeriesPixelSize": [ANGSTROM_PER_NM * pixel_nm],
+    }
+    return {"optics": optics, "particles": columns}
+
+
+def _voxel_nm(picks: Picks) -> Array:
+    """Return the voxel edges, by comparing positions in nm and in voxels.
+
+    An axis along which all picks lie at zero takes the mean of the others.
+    """
+    spans = (picks.positions**2).sum(axis=0)
+    edges = (picks.positions * picks.positions_nm).sum(axis=0) / np.where(spans, spans, 1)
+    known = edges[spans > 0]
+    return np.asarray(np.where(spans > 0, edges, known.mean() if len(known) else 0.0))

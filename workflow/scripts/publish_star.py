@@ -1,0 +1,15 @@
+"""Publish the picks above the working threshold for RELION 5."""
+
+from typing import TYPE_CHECKING
+
+from tomoglean import picks, provenance, tables
+from tomoglean.stage import begin
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+begin(snakemake)
+
+summary = provenance.read_json(snakemake.input.summary)
+found = tables.read_picks(snakemake.input.picks).above(summary["threshold"])
+tables.write_star(picks.particles(found, snakemake.params.row), snakemake.output.star)
