@@ -1,0 +1,222 @@
+"""Slide a patch classifier over slices, only where the mask allows, in bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tomoglean import patches, volumes
+from tomoglean.intensities import standardise
+from tomoglean.networks import patchwise
+from tomoglean.provenance import Refused, read_json
+from tomoglean.volumes import Volume
+
+Image = npt.NDArray[np.float32]
+Scored = tuple[Image, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A patch classifier in its dense form.
+
+    Attributes
+    ----------
+    session
+        ONNX Runtime session with inputs `image`, `positions` and, where patches are
+        normalised one by one, `scale`.
+    patch_px
+        Edge of a patch in pixels.
+    """
+
+    session: Any
+    patch_px: int
+
+    def probabilities(self, image: Image, positions: npt.NDArray[np.int32]) -> Image:
+        """Return P(a complex) of the patches at the positions.
+
+        Parameters
+        ----------
+        image
+            Shape (H, W), standardised, framed.
+        positions
+            Shape (N, 2): top row, left column.
+
+        Returns
+        -------
+        ndarray of float32, shape (N,)
+        """
+        feeds = {"image": image[None, :, :, None], "positions": positions}
+        if any(feed.name == "scale" for feed in self.session.get_inputs()):
+            feeds["scale"] = patchwise.scales(image, positions, self.patch_px)
+        return np.asarray(self.session.run(None, feeds)[0], np.float32).reshape(-1)
+
+
+def load(network: str | os.PathLike[str], model: str | os.PathLike[str]) -> Classifier:
+    """Load an exported classifier for ONNX Runtime.
+
+    Parameters
+    ----------
+    network
+        The ONNX file of the dense form.
+    model
+        The JSON of the model.
+
+    Raises
+    ------
+    Refused
+        If the two do not belong together.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread a slice: the number of threads never changes a bit of the scores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        os.fspath(network), options, providers=["CPUExecutionProvider"]
+    )
+    description = read_json(model)
+    found = session.get_modelmeta().custom_metadata_map.get("weights_sha256")
+    if found != description["weights_sha256"]:
+        raise Refused(f"{network}: expected the network of {model}, found another; export")
+    return Classifier(session, int(description["architecture"].get("patch_px", 50)))
+
+
+def classify(
+    volume: str | os.PathLike[str],
+    mask: str | os.PathLike[str],
+    classifier: Classifier,
+    out: str | os.PathLike[str],
+    *,
+    smooth_nm: float = 0.0,
+    batch: int = 4096,
+    threads: int = 1,
+) -> None:
+    """Write how likely a complex is centred at every voxel of the mask.
+
+    The score of voxel (z, y, x) is that of the patch centred at (z, y + 0.5, x + 0.5); the
+    attribute `offset_voxel` of the map says so, and `picks` adds it.
+
+    Parameters
+    ----------
+    volume
+        A converted volume with its fingerprint.
+    mask
+        Where to look (dataset `data`, not zero), of the same shape.
+    classifier
+        From `load`.
+    out
+        The score map: float16 in [0, 1], zero outside the mask.
+    smooth_nm
+        Scores are averaged along z over so many nm to either side, within the mask; 0 for
+        none.
+    batch
+        Patches evaluated at once: 5 kB each.
+    threads
+        Slices evaluated at once; the same bytes for any number.
+
+    Raises
+    ------
+    Refused
+        If volume and mask differ in shape.
+    """
+    known = volumes.attributes(volume)
+    with volumes.open_volume(volume) as image, volumes.open_volume(mask) as inside:
+        if image.shape != inside.shape:
+            raise Refused(
+                f"{mask}: expected the shape {image.shape} of {volume}, "
+                f"found {inside.shape}; make the mask again"
+            )
+        offset = patches.centre_offset(classifier.patch_px)
+        with (
+            volumes.create(
+                out,
+                {"data": (image.shape, np.float16)},
+                voxel_nm=image.voxel_nm,
+                offset_voxel=(0.0, offset, offset),
+            ) as file,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            scored = _score_slices(image, inside, known, classifier, batch, pool)
+            reach = round(smooth_nm / image.voxel_nm[0])
+            slices = iter(smoothed(scored, reach))
+            for slab in volumes.slabs(image.shape[0]):
+                block = list(islice(slices, slab.stop - slab.start))
+                file["data"][slab] = np.asarray(block, np.float16)
+
+
+def _score_slices(
+    volume: Volume,
+    mask: Volume,
+    known: dict[str, Any],
+    classifier: Classifier,
+    batch: int,
+    pool: ThreadPoolExecutor,
+) -> Iterator[Scored]:
+    """Yield scores and mask of every slice, in order."""
+
+    def score(grey: Any, inside: npt.NDArray[np.bool_]) -> Image:
+        return score_slice(classifier, standardise(grey, known), inside, batch)
+
+    for slab in volumes.slabs(volume.shape[0]):
+        inside = np.asarray(mask.data[slab]) != 0
+        if inside.any():
+            yield from zip(pool.map(score, volume.data[slab], inside), inside, strict=True)
+        else:
+            yield from zip(np.zeros(inside.shape, np.float32), inside, strict=True)
+
+
+def score_slice(
+    classifier: Classifier, image: Image, mask: npt.NDArray[np.bool_], batch: int = 4096
+) -> Image:
+    """Score the voxels of one slice that lie in the mask.
+
+    Parameters
+    ----------
+    classifier
+        From `load`.
+    image
+        Shape (Y, X), standardised.
+    mask
+        Shape (Y, X).
+    batch
+        Patches evaluated at once.
+
+    Returns
+    -------
+    ndarray of float32, shape (Y, X)
+        In [0, 1], zero outside the mask.
+    """
+    scores = np.zeros(image.shape, np.float32)
+    places = np.argwhere(mask).astype(np.int32)
+    framed = patches.frame(image, classifier.patch_px)
+    for start in range(0, len(places), batch):
+        some = places[start : start + batch]
+        low, high = some.min(axis=0), some.max(axis=0) + classifier.patch_px
+        window = np.ascontiguousarray(framed[low[0] : high[0], low[1] : high[1]])
+        found = classifier.probabilities(window, some - low)
+        scores[tuple(some.T)] = np.clip(found, 0, 1)
+    return scores
+
+
+def smoothed(slices: Iterable[Scored], reach: int) -> Iterator[Image]:
+    """Average scores along z over `reach` slices to either side, within the mask.
+
+    Holds 2 reach + 1 slices at a time.
+    """
+    window: deque[Scored | None] = deque(maxlen=2 * reach + 1)
+    ends: list[None] = [None] * reach
+    for item in chain(ends, slices, ends):
+        window.append(item)
+        centre = window[reach] if len(window) > 2 * reach else None
+        if centre is not None:
+            known = [scored for scored in window if scored is not None]
+            total = np.sum([scores for scores, _ in known], axis=0, dtype=np.float64)
+            count = np.sum([inside for _, inside in known], axis=0)
+            mean = np.where(centre[1], total / np.maximum(count, 1), 0)
+            yield mean.astype(np.float32)
