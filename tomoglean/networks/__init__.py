@@ -3,44 +3,15 @@
 Importing this package is cheap; Keras is loaded by the first `build`.
 """
 
-from collections.abc import Callable
+import importlib
 from typing import Any
 
 from tomoglean.provenance import Refused
 
-
-def _unet(**architecture: Any) -> Any:
-    from tomoglean.networks import unet
-
-    return unet.build(**architecture)
-
-
-def _lenet5(**architecture: Any) -> Any:
-    from tomoglean.networks import lenet
-
-    return lenet.build(name="lenet5", **architecture)
-
-
-def _lenet5_modified(**architecture: Any) -> Any:
-    from tomoglean.networks import lenet
-
-    return lenet.build(name="lenet5_modified", **architecture)
-
-
-def _dense_lenet(model: Any) -> Any:
-    from tomoglean.networks import lenet
-
-    return lenet.dense(model)
-
-
-NETWORKS: dict[str, Callable[..., Any]] = {
-    "unet": _unet,
-    "lenet5": _lenet5,
-    "lenet5_modified": _lenet5_modified,
-}
-DENSE: dict[str, Callable[[Any], Any]] = {
-    "lenet5": _dense_lenet,
-    "lenet5_modified": _dense_lenet,
+NETWORKS = {
+    "unet": "tomoglean.networks.unet",
+    "lenet5": "tomoglean.networks.lenet",
+    "lenet5_modified": "tomoglean.networks.lenet",
 }
 
 
@@ -69,7 +40,7 @@ def build(network: str, **architecture: Any) -> Any:
             f"network: expected one of {', '.join(NETWORKS)}, found {network!r}; "
             "correct the setting train.network"
         )
-    return NETWORKS[network](**architecture)
+    return importlib.import_module(NETWORKS[network]).build(network, **architecture)
 
 
 def dense(network: str, model: Any) -> Any:
@@ -78,4 +49,5 @@ def dense(network: str, model: Any) -> Any:
     That is the network itself where it already takes any size, and the exact dilated
     equivalent of a network that was trained on patches.
     """
-    return DENSE[network](model) if network in DENSE else model
+    module = importlib.import_module(NETWORKS[network])
+    return module.dense(model) if hasattr(module, "dense") else model

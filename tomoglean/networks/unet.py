@@ -21,6 +21,7 @@ def multiple(depth: int) -> int:
 
 
 def build(
+    name: str = "unet",
     *,
     classes: int,
     width: int = 32,
@@ -35,6 +36,8 @@ def build(
 
     Parameters
     ----------
+    name
+        Name of the network in its registry; there is one here.
     classes
         Number of classes.
     width
@@ -81,7 +84,7 @@ def build(
         features = _join(features, skips[level], width * 2**level, f"up{level}", recipe)
         features = _block(features, width * 2**level, f"up{level}", recipe, norm)
     head = keras.layers.Conv2D(classes, 1, activation="softmax", name="probabilities")
-    return keras.Model(image, head(features), name="unet")
+    return keras.Model(image, head(features), name=name)
 
 
 def _join(features: Any, skip: Any, filters: int, name: str, recipe: str) -> Any:
