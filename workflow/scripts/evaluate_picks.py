@@ -17,6 +17,7 @@ found = detection.evaluate(
     snakemake.input.truth,
     snakemake.input.volumes,
     target=snakemake.wildcards.task,
+    seed=snakemake.params.seed,
     **snakemake.params.settings,
 )
 provenance.write_json(found.summary, snakemake.output.summary)
