@@ -11,18 +11,30 @@ import numpy.typing as npt
 
 from tomoglean.report import charts, figures, style
 from tomoglean.report.blocks import Cell, Chart, Charts, Heading, Note, Panels, Table
-from tomoglean.report.semantic import frame
+from tomoglean.report.semantic import quantity
+from tomoglean.report.slices import frame
 from tomoglean.report.sources import Row, Source, numbers
 
 EDGE_PX = 260
 FREQUENCY = ("frequency", "freq", "1/nm", "per_nm")
+CURVES = {"fsc": "picks", "fsc_control": "control (random places)"}
+NAMES = {
+    "n_picks": "picks given",
+    "n_used": "picks averaged",
+    "n_half1": "in half 1",
+    "n_half2": "in half 2",
+    "n_control": "random places in the control",
+    "resolution_fsc_143_nm": "resolution at FSC 0.143 (nm)",
+    "resolution_fsc_500_nm": "resolution at FSC 0.5 (nm)",
+    "control_resolution_fsc_143_nm": "the control's resolution at FSC 0.143 (nm)",
+}
 SECTIONS = {"xy": (0, "x", "y"), "xz": (1, "x", "z"), "yz": (2, "y", "z")}
 KINDS = {"average": "Average of the picks", "control": "Control: random places in the mask"}
 
 
 def blocks(source: Source, task: str) -> list[Any]:
     """Show the average, its control and how far they can be trusted."""
-    title = Heading("Average", f"average-{task}", source.stamps(task))
+    title = Heading("Average", f"average-{task}")
     summary = source.json(f"averaged/{task}/summary.json")
     shown: list[Any] = [title]
     for kind, words in KINDS.items():
@@ -85,7 +97,7 @@ def fsc(source: Source, task: str) -> list[Any]:
         if name != column and _is_correlation(rows, name)
     }
     uri = charts.lines(
-        {name.removeprefix("fsc_"): line for name, line in curves.items()},
+        {CURVES.get(name, name): line for name, line in curves.items()},
         title="Fourier shell correlation",
         x_label="spatial frequency (1/nm)" if column else "shell",
         y_label="correlation",
@@ -105,13 +117,19 @@ def _is_correlation(rows: list[Row], name: str) -> bool:
 
 def facts(summary: Mapping[str, Any]) -> list[Any]:
     """Return what the averaging says of itself as a table."""
+    reasons = summary.get("reasons") or {}
     rows = [
-        [Cell(style.words(name)), Cell(_fact(value), "number")]
+        [
+            Cell(NAMES.get(name, quantity(name))),
+            Cell(_fact(value, reasons.get(name)), "number"),
+        ]
         for name, value in summary.items()
-        if isinstance(value, int | float | str) and not isinstance(value, bool)
+        if value is None or isinstance(value, int | float | str)
     ]
-    return [Table(["of the average", "value"], rows)] if rows else []
+    return [Table(["of the average", ""], rows)] if rows else []
 
 
-def _fact(value: Any) -> str:
-    return value if isinstance(value, str) else style.significant(value)
+def _fact(value: Any, reason: Any) -> str:
+    if isinstance(value, str | int):
+        return str(value)
+    return style.significant(value) if value is not None else f"n/a ({reason or 'unknown'})"

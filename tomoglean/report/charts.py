@@ -56,7 +56,7 @@ def learning(
                 fontsize=8,
                 color=style.MUTED,
             )
-        axes.set(title=title, xlabel="epoch", ylabel="loss (Dice + cross-entropy)")
+        axes.set(title=title, xlabel="epoch", ylabel="loss (no unit)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import volumes
-from tomoglean.report import averaging, charts, figures, style
+from tomoglean.report import averaging, charts, figures, slices, style
 from tomoglean.report.blocks import (
     Cell,
     Chart,
@@ -23,7 +24,7 @@ from tomoglean.report.blocks import (
     Section,
     Table,
 )
-from tomoglean.report.semantic import MANY_VOLUMES, MOST_VOLUMES, SMALL_EDGE_PX, frame
+from tomoglean.report.slices import frame
 from tomoglean.report.sources import Row, Source, attributes, numbers, round_order
 from tomoglean.volumes import Volume
 
@@ -68,7 +69,7 @@ def rates(source: Source, task: str) -> list[Any]:
     """Return rates of all rounds, and their curves side by side."""
     summary = source.json(f"evaluated/{task}/summary.json")
     use = shown_use(summary)
-    title = Heading("How good is it?", f"precision-{task}", source.stamps(task))
+    title = Heading("How good is it?", f"precision-{task}")
     rounds = summary.get("rounds") or {}
     if not use:
         reason = summary.get("reason") or "no picks were scored against true points"
@@ -174,7 +175,7 @@ def matches(source: Source, task: str) -> list[Row]:
 
 def galleries(source: Source, task: str) -> list[Any]:
     """Show true, false and missed complexes, best score first."""
-    title = Heading("Candidates", f"gallery-{task}", source.stamps(task))
+    title = Heading("Candidates", f"gallery-{task}")
     rows = matches(source, task)
     use = shown_use(source.json(f"evaluated/{task}/summary.json"))
     kept = [row for row in rows if row.get("use", use) == use] or rows
@@ -233,27 +234,31 @@ def _crop(source: Source, row: Row) -> Frame | None:
     return frame(large, f"Crop around {name}; {told}", f"{name}\n{told}", width_nm)
 
 
+@dataclass(frozen=True)
+class Look:
+    """One slice to be shown: whose, why, at which z, with which picks, mask and scores."""
+
+    volume: str
+    why: str
+    z: int
+    rows: Sequence[Row]
+    mask: Path
+    score: Path
+    edge_px: int
+
+
 # -- slices --------------------------------------------------------------------------
 
 
 def pictures(source: Source, task: str) -> list[Any]:
     """Show every volume's busiest slice with picks, mask and score map."""
     names = source.volumes(task)
-    blocks: list[Any] = [Heading("Slices", f"slices-{task}", source.stamps(task))]
-    for volume in names[:MOST_VOLUMES]:
-        try:
-            blocks += _volume(source, task, volume, len(names))
-        except (OSError, KeyError, ValueError) as error:
-            blocks.append(Note(f"{volume}: no pictures ({type(error).__name__}).", "warn"))
-    if len(names) > MOST_VOLUMES:
-        rest = ", ".join(names[MOST_VOLUMES:])
-        blocks.append(
-            Note(f"Pictures are kept to {MOST_VOLUMES} volumes; left out: {rest}.")
-        )
-    return blocks
+    edge = slices.edge_px(len(names))
+    shown = slices.per_volume(names, lambda name: _volume(source, task, name, edge))
+    return [Heading("Slices", f"slices-{task}"), *shown]
 
 
-def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
+def _volume(source: Source, task: str, volume: str, edge: int) -> list[Any]:
     raw = source.results / f"converted/{volume}.h5"
     if not raw.is_file():
         return [Note(f"{volume}: not converted yet, so no pictures.")]
@@ -262,12 +267,12 @@ def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
         rows = source.rows(f"picked/{task}/final/{volume}.csv")
         threshold = source.json(f"evaluated/{task}/summary.json").get("threshold")
         rows = [row for row in rows if _reaches(row, threshold)]
+    mask = source.results / f"masked/{task}/{volume}.h5"
+    score = source.results / f"classified/{task}/final/{volume}.h5"
     with volumes.open_volume(raw) as grey:
-        chosen = busiest(rows, grey.shape[0], grey.voxel_nm[0])
-        edge = figures.EDGE_PX if count <= MANY_VOLUMES else SMALL_EDGE_PX
         return [
-            _panels(source, task, volume, why, z, grey, rows, edge)
-            for why, z in chosen.items()
+            _panels(Look(volume, why, z, rows, mask, score, edge), grey)
+            for why, z in busiest(rows, grey.shape[0], grey.voxel_nm[0]).items()
         ]
 
 
@@ -298,49 +303,54 @@ def _densest(z: npt.NDArray[np.float64], near: float, depth: int) -> int:
     return int(np.clip(round(float(known[np.argmax(crowd)])), 0, depth - 1))
 
 
-def _panels(
-    source: Source,
-    task: str,
-    volume: str,
-    why: str,
-    z: int,
-    grey: Volume,
-    rows: Sequence[Row],
-    edge: int,
-) -> Panels:
-    slab = slice(max(z - AVERAGED_SLICES // 2, 0), z + AVERAGED_SLICES // 2 + 1)
-    image = np.asarray(grey.data[slab], np.float64).mean(axis=0)
+def _panels(look: Look, grey: Volume) -> Panels:
+    image = slab_mean(grey, look.z)
     shown = figures.window(image)
-    size = figures.size_px(image.shape, grey.voxel_nm[1:], edge)
-    base = figures.enlarge(figures.grey(image, shown), size)
-    marks = _marks(rows, z, grey, size)
-    layers = {"raw, picks marked": figures.colour(base)}
-    mask = _slice(source.results / f"masked/{task}/{volume}.h5", z)
-    if mask is not None:
-        labels = figures.enlarge(np.asarray(mask > 0, np.uint8), size, labels=True)
-        layers["mask searched"] = figures.overlay(base, labels, [style.SKY])
-    score = _slice(source.results / f"classified/{task}/final/{volume}.h5", z)
-    if score is not None:
-        layers["score (0 blue to 1 yellow)"] = figures.enlarge(figures.heat(score), size)
-    place = f"{volume}, z = {z}"
+    size = figures.size_px(
+        (image.shape[0], image.shape[1]), grey.voxel_nm[1:], look.edge_px
+    )
     width_nm = image.shape[1] * grey.voxel_nm[2]
-    radius = MARK_NM / width_nm * size[0]
+    marks = _marks(look.rows, look.z, grey, size)
+    base = figures.enlarge(figures.grey(image, shown), size)
+    layers = {"raw, picks marked": figures.colour(base), **_layers(look, base, size)}
     frames = [
         frame(
             pixels,
-            f"{style.words(task)}: {name} of {place}, {len(marks)} marks",
+            f"{name} of {look.volume}, z = {look.z}; {len(marks)} marks",
             name,
             width_nm,
             marks=() if "mask" in name else marks,
-            mark_radius=max(radius, 5.0),
+            mark_radius=max(MARK_NM / width_nm * size[0], 5.0),
         )
         for name, pixels in layers.items()
     ]
     caption = (
-        f"z = {z}, mean of {AVERAGED_SLICES} slices; marks within {NEAR_NM:g} nm; "
+        f"z = {look.z}, mean of {AVERAGED_SLICES} slices; marks within {NEAR_NM:g} nm; "
         f"grey window {style.significant(shown[0])} to {style.significant(shown[1])}"
     )
-    return Panels(f"{volume}: {why}", frames, caption, _legend(marks, mask is not None))
+    legend = _legend(marks, any("mask" in name for name in layers))
+    return Panels(f"{look.volume}: {look.why}", frames, caption, legend)
+
+
+def slab_mean(grey: Volume, z: int) -> figures.Grey:
+    """Average a few slices around one, shape (Y, X)."""
+    half = AVERAGED_SLICES // 2
+    slab = np.asarray(grey.data[max(z - half, 0) : z + half + 1], np.float64)
+    return np.asarray(slab.mean(axis=0))
+
+
+def _layers(
+    look: Look, base: figures.Bytes, size: tuple[int, int]
+) -> dict[str, figures.Bytes]:
+    layers = {}
+    mask = _slice(look.mask, look.z)
+    if mask is not None:
+        labels = figures.enlarge(np.asarray(mask > 0, np.uint8), size, labels=True)
+        layers["mask searched"] = figures.overlay(base, labels, [style.SKY])
+    score = _slice(look.score, look.z)
+    if score is not None:
+        layers["score (0 blue to 1 yellow)"] = figures.enlarge(figures.heat(score), size)
+    return layers
 
 
 def _legend(marks: Sequence[Mark], masked: bool) -> dict[str, str]:

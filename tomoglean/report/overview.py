@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tomoglean.report import semantic, style
+from tomoglean.report import style
 from tomoglean.report.blocks import Card, Cell, Note, Section, Table
 from tomoglean.report.detection import shown_use
 from tomoglean.report.sources import Source, flat
+from tomoglean.report.style import number
 
 IMPLANT_2019 = "“very high accuracy”, without a figure"
 MEMBRANE_2019 = "a U-Net finds the membrane, without a figure"
@@ -26,6 +27,7 @@ def cards(source: Source) -> list[Card]:
     for task, block in source.study.tasks.items():
         build = _detection_card if block.get("kind") == "detection" else _semantic_card
         found.append(build(source, task))
+        found += _average_card(source, task)
     return [*found, _time_card(source)]
 
 
@@ -56,6 +58,18 @@ def _detection_card(source: Source, task: str) -> Card:
     return Card(label, figure["value"], figure["detail"], source.stamps(task))
 
 
+def _average_card(source: Source, task: str) -> list[Card]:
+    summary = source.json(f"averaged/{task}/summary.json")
+    found = style.finite(summary.get("resolution_fsc_143_nm"))
+    if found is None:
+        return []
+    control = style.finite(summary.get("control_resolution_fsc_143_nm"))
+    beside = "none" if control is None else f"{control:.1f} nm"
+    detail = f"{summary.get('n_used')} picks; control of random places: {beside}"
+    label = f"{style.words(task)}: average, FSC 0.143"
+    return [Card(label, f"{found:.1f} nm", detail, source.stamps(task))]
+
+
 def _time_card(source: Source) -> Card:
     spent: dict[tuple[Any, ...], float] = {}
     for record in source.provenance():
@@ -69,35 +83,38 @@ def _time_card(source: Source) -> Card:
 
 def semantic_headline(source: Source, task: str) -> dict[str, str]:
     """Say how good the final network is, and the best method without a network."""
-    rows = source.rows(f"evaluated/{task}/scores.csv")
-    use = next(
-        (u for u in ("test", "validate") if any(r.get("use") == u for r in rows)), ""
-    )
-    kept = [row for row in rows if row.get("use") == use]
-    classes = source.classes(task)[1:]
-    what = "mean IoU" if len(classes) > 1 else "IoU"
-    found = {key: v.get("mean") for key, v in semantic.scores(kept, "iou").items()}
-    ours = next((v for (method, _), v in found.items() if method in FINAL), None)
-    if ours is None:
-        return {"what": what, "value": "n/a", "detail": "nothing scored yet"}
-    others = {m: v for (m, _), v in found.items() if m in BASELINES and v is not None}
-    held = len({row["volume"] for row in kept if row.get("volume") not in semantic.POOLED})
-    detail = f"{held} {use} volume{'s' if held != 1 else ''}"
-    if others:
-        best = max(others, key=lambda method: others[method])
-        detail += f"; best baseline: {style.words(best)} {style.number(others[best])}"
-    return {"what": what, "value": style.number(ours), "detail": detail}
+    summary = source.json(f"evaluated/{task}/summary.json")
+    names = source.classes(task)
+    by_class = (summary.get("iou") or {}).get("final") or {}
+    one = len(names) == 2
+    what = f"IoU of {style.words(names[1])}" if one else "mean IoU"
+    ours = by_class.get(names[1]) if one else (summary.get("mean_iou") or {}).get("final")
+    if style.finite(ours) is None:
+        reason = str(summary.get("reason") or "nothing scored yet")
+        return {"what": what, "value": "n/a", "detail": reason}
+    bounds = None if one else (summary.get("mean_iou_interval") or {}).get("final")
+    spread = f"95 % {number(bounds[0])} to {number(bounds[1])}; " if bounds else ""
+    held = len(summary.get("volumes") or [])
+    detail = f"{spread}{held} {summary.get('use')} volume{'s' if held != 1 else ''}"
+    return {"what": what, "value": number(ours), "detail": detail + _rival(summary, names)}
 
 
-FINAL = ("final", "network", "unet", "final-cross-validated")
-BASELINES = ("otsu", "grey_table", "grey-table", "forest", "random_forest", "random-forest")
+def _rival(summary: Mapping[str, Any], names: list[str]) -> str:
+    best = (summary.get("best_baseline") or {}).get("method")
+    if not best:
+        return ""
+    one = len(names) == 2
+    figure = summary["iou"][best][names[1]] if one else summary["best_baseline"]["mean_iou"]
+    surface = (summary.get("surface_dice") or {}).get("final") or {}
+    more = f"; surface Dice {number(surface.get(names[1]))}" if one else ""
+    return f"; best baseline: {style.words(best)} {number(figure)}{more}"
 
 
 def detection_headline(source: Source, task: str) -> dict[str, str]:
     """Say how many false picks come with a true one, and at what recall."""
     summary = source.json(f"evaluated/{task}/summary.json")
     figure = summary.get("headline") or {}
-    what = "false per true positive"
+    what = "FP per TP"
     if not figure:
         reason = str(summary.get("reason") or "nothing scored yet")
         return {"what": what, "value": "n/a", "detail": reason}
@@ -111,7 +128,7 @@ def detection_headline(source: Source, task: str) -> dict[str, str]:
 def headline(source: Source) -> Section:
     """Return the 2019 statements beside ours."""
     rows = [_headline_row(source, task) for task in source.study.tasks]
-    head = ["question", "2019 said", "this run", "on"]
+    head = ["question", "2019 said", "this run", "measured on", "data"]
     table = Table(head, rows, empty="The config names no task.")
     stamps = dict.fromkeys(s for task in source.study.tasks for s in source.stamps(task))
     notes = [
@@ -126,12 +143,12 @@ def _headline_row(source: Source, task: str) -> list[Cell]:
     find = detection_headline if kind == "detection" else semantic_headline
     figure = find(source, task)
     ours = f"{figure['what']} {figure['value']}"
-    basis = figure["detail"]
     stamps = ", ".join(source.stamps(task)) or "measured volumes"
     return [
         Cell(style.words(task)),
         Cell(said_2019(source, task)),
-        Cell(f"{ours} ({basis})"),
+        Cell(ours, "keep strong"),
+        Cell(figure["detail"]),
         Cell(stamps, "pill warn" if source.stamps(task) else ""),
     ]
 
@@ -171,12 +188,9 @@ def _volume_row(source: Source, volume: str) -> list[Cell]:
         Cell(verdict, f"pill {VERDICTS.get(verdict, '')}"),
         Cell(" × ".join(map(str, checked.get("shape") or [])) or "n/a", "number"),
         Cell(voxel(checked.get("voxel_nm")), "number"),
-        Cell("\n".join(used)),
-        Cell(
-            "\n".join(found)
-            or ("nothing: refused" if verdict == "refused" else "nothing yet")
-        ),
-        Cell("; ".join(map(str, checked.get("messages") or []))),
+        Cell("\n".join(used), "keep"),
+        Cell("\n".join(found) or "nothing yet", "keep"),
+        Cell("; ".join(map(str, checked.get("messages") or [])), "wide"),
     ]
 
 
