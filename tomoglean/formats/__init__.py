@@ -119,13 +119,13 @@ def open_source(path: str | os.PathLike[str], row: Row | None = None) -> Iterato
 
 
 def _exists(path: Path) -> None:
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise Refused(
             f"{path.name}: expected a file or folder, found none; correct the path"
         )
     if path.is_dir():
         return
-    with readable(path.name, "any"), path.open("rb") as file:
+    with readable(path.name, "bytes"), path.open("rb") as file:
         start = file.read(len(LFS))
     if not start:
         raise Refused(f"{path.name}: expected data, found 0 bytes; copy the file again")

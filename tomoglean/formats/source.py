@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ Array = npt.NDArray[Any]
 Triple = tuple[float, float, float]
 UNKNOWN = (math.nan, math.nan, math.nan)
 MOST_BYTES_PER_SLICE = 1 << 30
+FOLDERS = re.compile(r"(?<![^\s'\"(=])/\S*/")
 
 
 @dataclass
@@ -107,7 +109,8 @@ def readable(name: str, format: str) -> Iterator[None]:
     except Refused:
         raise
     except Exception as error:
-        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        found = FOLDERS.sub("", told)[:200]
         raise Refused(
             f"{name}: expected a readable file ({format}), found damage ({found});"
             " copy the file again or correct its row"
