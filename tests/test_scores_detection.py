@@ -65,7 +65,7 @@ def evaluate(*cases, **changes):
         {"round": name, "use": use, "volume": volume} for name, use, volume, _ in cases
     ]
     paths = [[str(paths[n]) for *_, paths in cases] for n in range(3)]
-    return detection.evaluate(named, *paths, target="t3ss", **{**SETTINGS, **changes})
+    return detection.evaluate(named, *paths, target=["t3ss"], **{**SETTINGS, **changes})
 
 
 @pytest.fixture

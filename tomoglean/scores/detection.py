@@ -38,7 +38,7 @@ def evaluate(
     truth: Sequence[str | os.PathLike[str]],
     converted: Sequence[str | os.PathLike[str]],
     *,
-    target: str,
+    target: Sequence[str],
     radius_nm: float,
     radii_nm: Sequence[float],
     particle_radius_nm: float,
@@ -56,8 +56,8 @@ def evaluate(
     picks, truth, converted
         Candidates, true points and converted volume (for its voxel size) of each case.
     target
-        Class of the truth that is searched for; an empty class counts as it too. All other
-        classes are decoys.
+        Classes of the truth that are searched for; points without a class count too. All
+        other classes are decoys.
     radius_nm
         Largest distance of a hit in the headline figures, in nm.
     radii_nm
@@ -107,7 +107,9 @@ def evaluate(
     return Evaluation(_summary(summaries, target, radius_nm), matches, points)
 
 
-def _summary(rounds: dict[str, Any], target: str, radius_nm: float) -> dict[str, Any]:
+def _summary(
+    rounds: dict[str, Any], target: Sequence[str], radius_nm: float
+) -> dict[str, Any]:
     final = rounds.get("final", {})
     shown = next((use for use in ("test", "validate") if use in final), None)
     reason = None if shown else "no volume with true points has picks of the final round"
@@ -116,7 +118,7 @@ def _summary(rounds: dict[str, Any], target: str, radius_nm: float) -> dict[str,
     return {
         "kind": "detection",
         "split": "held-out volumes",
-        "target": target,
+        "target": list(target),
         "radius_nm": radius_nm,
         "round": "final",
         "threshold": final.get("threshold"),

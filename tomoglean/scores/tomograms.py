@@ -1,6 +1,7 @@
 """Picks and truth of one tomogram, side by side in nm."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +55,7 @@ def read(
     picks: str | os.PathLike[str],
     truth: str | os.PathLike[str],
     converted: str | os.PathLike[str],
-    target: str,
+    target: Collection[str],
 ) -> Tomogram:
     """Read one volume's picks and truth and bring both to nm.
 
@@ -65,15 +66,15 @@ def read(
     picks, truth, converted
         Candidates (CSV), true points (CSV), and the volume, which knows its voxel size.
     target
-        Class of the points searched for; points without a class count too, all others are
-        decoys.
+        Classes of the points searched for; points without a class count too, all others
+        are decoys.
     """
     edges = np.array(volumes.attributes(converted)["voxel_nm"], np.float64)
     found = tables.read_picks(picks)
     points = tables.read_points(truth)
     z, y, x = found.positions.T
     order = np.lexsort((x, y, z, -found.scores))
-    wanted = np.array([name in ("", target) for name in points.classes], bool)
+    wanted = np.array([name in ("", *target) for name in points.classes], bool)
     return Tomogram(
         volume=volume,
         voxel_nm=edges,
