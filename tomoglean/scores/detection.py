@@ -104,24 +104,24 @@ def evaluate(
                 "other_rules": other_rules(above, radius_nm, particle_radius_nm),
                 "wedge_recall": wedge_recall(above, radius_nm, tilt_max_deg),
             }
-    return Evaluation(_summary(summaries, target, radius_nm), matches, points)
+    chosen = curves.choose_threshold([], radius_nm, threshold)
+    facts = {"target": list(target), "radius_nm": radius_nm}
+    return Evaluation(_summary({"final": chosen, **summaries}, facts), matches, points)
 
 
-def _summary(
-    rounds: dict[str, Any], target: Sequence[str], radius_nm: float
-) -> dict[str, Any]:
-    final = rounds.get("final", {})
+def _summary(rounds: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    final = rounds["final"]
     shown = next((use for use in ("test", "validate") if use in final), None)
     reason = None if shown else "no volume with true points has picks of the final round"
     if shown == "validate":
         reason = "no test volume; these volumes chose the threshold"
+    names = ("threshold", "threshold_from", "threshold_reason")
     return {
         "kind": "detection",
         "split": "held-out volumes",
-        "target": list(target),
-        "radius_nm": radius_nm,
+        **facts,
         "round": "final",
-        "threshold": final.get("threshold"),
+        **{name: final[name] for name in names},
         "use": shown,
         "headline": final[shown] if shown else None,
         "reason": reason,
