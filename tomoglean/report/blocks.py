@@ -41,6 +41,7 @@ class Table:
     caption: str = ""
     stamps: Sequence[str] = ()
     empty: str = "Nothing here yet."
+    title: str = ""
     kind: ClassVar[str] = "table"
 
 

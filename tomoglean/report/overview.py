@@ -101,13 +101,13 @@ def semantic_headline(source: Source, task: str) -> dict[str, str]:
 
 def _rival(summary: Mapping[str, Any], names: list[str]) -> str:
     best = (summary.get("best_baseline") or {}).get("method")
-    if not best:
-        return ""
-    one = len(names) == 2
-    figure = summary["iou"][best][names[1]] if one else summary["best_baseline"]["mean_iou"]
-    surface = (summary.get("surface_dice") or {}).get("final") or {}
-    more = f"; surface Dice {number(surface.get(names[1]))}" if one else ""
-    return f"; best baseline: {style.words(best)} {number(figure)}{more}"
+    figure = (summary.get("best_baseline") or {}).get("mean_iou")
+    more = ""
+    if len(names) == 2:
+        figure = ((summary.get("iou") or {}).get(best) or {}).get(names[1])
+        surface = (summary.get("surface_dice") or {}).get("final") or {}
+        more = f"; surface Dice {number(surface.get(names[1]))}"
+    return (f"; best baseline: {style.words(best)} {number(figure)}" if best else "") + more
 
 
 def detection_headline(source: Source, task: str) -> dict[str, str]:
@@ -146,9 +146,9 @@ def _headline_row(source: Source, task: str) -> list[Cell]:
     stamps = ", ".join(source.stamps(task)) or "measured volumes"
     return [
         Cell(style.words(task)),
-        Cell(said_2019(source, task)),
+        Cell(said_2019(source, task), "mid"),
         Cell(ours, "keep strong"),
-        Cell(figure["detail"]),
+        Cell(figure["detail"], "mid"),
         Cell(stamps, "pill warn" if source.stamps(task) else ""),
     ]
 
@@ -182,7 +182,7 @@ def _volume_row(source: Source, volume: str) -> list[Cell]:
         f"{style.words(t)}: {', '.join(source.uses(t, volume)) or 'predict'}" for t in tasks
     ]
     found = [text for task in tasks for text in _found(source, task, volume)]
-    name = volume + (" (simulated)" if source.is_simulated(volume) else "")
+    name = volume + ("\nsimulated" if source.is_simulated(volume) else "")
     return [
         Cell(name),
         Cell(verdict, f"pill {VERDICTS.get(verdict, '')}"),

@@ -7,6 +7,7 @@ from tomoglean.report import slices, style
 from tomoglean.report.blocks import Cell, Heading, Note, Section, Table
 from tomoglean.report.sources import Row, Source, flat
 
+FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
 POOLED, MEAN = "pooled", "mean"
 USES = {
     "test": "volumes that served neither training nor stopping",
@@ -49,15 +50,12 @@ def proof(source: Source, task: str) -> list[Any]:
         return [title, Note(f"No figures: {reason or 'nothing was scored yet'}.")]
     shown = [row for row in rows if row.get("use") == use and row.get("volume") == POOLED]
     told = (
-        f"on {USES.get(use, use)}, voxels of all volumes pooled. Best of a column in bold."
+        f"On {USES.get(use, use)}; all volumes pooled; the mean counts every class, "
+        "background too; in brackets 95 % intervals over volumes; best of a column in bold."
     )
-    captions = {
-        "iou": f"IoU {told} In brackets: 95 % interval over volumes.",
-        "surface_dice": f"Surface Dice {told}",
-    }
     tables = [
-        scores_table(source, task, shown, column, caption)
-        for column, caption in captions.items()
+        scores_table(source, task, shown, column, told)
+        for column in FIGURES
         if any(style.finite(row.get(column)) is not None for row in shown)
     ]
     return [title, *tables, *gap(source, task), *confusion(source, task, use)]
@@ -86,7 +84,7 @@ def scores_table(
         for (m, labels), by_class in methods.items()
     ]
     head = ["method", "labels", *map(style.words, classes)]
-    return Table(head, body, caption, source.stamps(task))
+    return Table(head, body, caption, source.stamps(task), title=FIGURES[column])
 
 
 def _score(row: Row, column: str) -> float:
@@ -116,18 +114,15 @@ def gap(source: Source, task: str) -> list[Any]:
     if share is None:
         reason = found.get("reason")
         told = f"Share of the gap to the oracle closed by retraining: n/a ({reason})."
-        return [Note(told)] if reason else []
+        return [Note(told)] if reason and source.study.tasks[task].get("controls") else []
     control = (found.get("best_control") or {}).get("method", "best control")
     told = (
         f"Retraining closed {100 * share:+.0f} % of the gap between {style.words(control)} "
         "and the oracle trained on the truth."
     )
-    return [
-        Note(
-            told + (" It made things worse." if share < 0 else ""),
-            "plain" if share >= 0 else "warn",
-        )
-    ]
+    if share < 0:
+        return [Note(f"{told} Negative: it did worse than that control.", "warn")]
+    return [Note(told)]
 
 
 def confusion(source: Source, task: str, use: str) -> list[Any]:
@@ -146,10 +141,9 @@ def confusion(source: Source, task: str, use: str) -> list[Any]:
         for true in dict.fromkeys(row.get("truth", "") for row in rows)
     ]
     head = ["truth", *map(style.words, predicted)]
-    caption = (
-        "Final round: share of each true class (a row) by predicted class, in percent."
-    )
-    return [Table(head, body, caption, source.stamps(task))]
+    caption = "Final round: percent of each true class (a row) by predicted class."
+    title = "Where the voxels of each class went"
+    return [Table(head, body, caption, source.stamps(task), title=title)]
 
 
 def _percent(value: Any) -> Cell:

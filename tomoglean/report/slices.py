@@ -27,6 +27,7 @@ class Look:
 
     task: str
     volume: str
+    use: str
     raw: Path
     truth: Path | None
     chosen: "Slice"
@@ -81,8 +82,9 @@ def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
         return [Note(f"{volume}: not {missing} yet, so no pictures.")]
     truth = truth_of(source, task, volume)
     colours = style.class_colours(source.classes(task))
+    use = ", ".join(source.uses(task, volume)) or "predict"
     return [
-        _panels(Look(task, volume, raw, truth, picked, edge_px(count)), why, colours)
+        _panels(Look(task, volume, use, raw, truth, picked, edge_px(count)), why, colours)
         for why, picked in choose(segmented, truth).items()
     ]
 
@@ -192,7 +194,7 @@ def _panels(look: Look, why: str, colours: Mapping[str, str]) -> Panels:
     ]
     if look.truth:
         legend |= _error_legend(colours)
-    return Panels(f"{look.volume}: {why}", frames, "; ".join(facts), legend)
+    return Panels(f"{look.volume} ({look.use}): {why}", frames, "; ".join(facts), legend)
 
 
 def _layers(
