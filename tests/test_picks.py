@@ -126,8 +126,7 @@ def test_a_plateau_is_refined_to_its_middle():
     volume.data[5:10, 4:9, 7:12] = 1
     found = picks.find(volume, threshold=0.5, min_distance_nm=40)
     assert places(found) == [(5, 4, 7)]
-    for _ in range(8):
-        found = picks.refine(volume, found, 20.0)
+    found = picks.refine(volume, found, 20.0)
     np.testing.assert_allclose(found[0, :3], (7, 6, 9), atol=0.5)
 
 
@@ -151,6 +150,18 @@ def test_radius_zero_and_the_border_leave_candidates_in_place():
     assert np.array_equal(picks.refine(volume, found, 12.0), found)
 
 
+def test_support_is_the_mean_over_the_mask_around():
+    volume = field({(4, 4, 4): 1.0, (4, 4, 5): 0.5})
+    mask = Volume(np.ones((9, 9, 9), np.uint8), (5.0, 5.0, 5.0))
+    found = np.array([[4, 4, 4, 1.0]])
+    assert picks.support(volume, mask, found, 0.0).tolist() == [1]
+    assert picks.support(volume, mask, found, 5.0).tolist() == [1.5 / 7]
+    mask.data[:, :, :4] = 0
+    assert picks.support(volume, mask, found, 5.0).tolist() == [1.5 / 6]
+    mask.data[...] = 0
+    assert picks.support(volume, mask, found, 5.0).tolist() == [1]
+
+
 @pytest.fixture
 def files(tmp_path):
     def write(peaks, **attrs):
@@ -167,7 +178,8 @@ def files(tmp_path):
 
 
 def test_picks_carry_place_normal_and_score(files):
-    found = picks.pick(*files({(4, 4, 2): 0.75, (4, 4, 6): 0.5}), min_distance_nm=15)
+    paths = files({(4, 4, 2): 0.75, (4, 4, 6): 0.5})
+    found = picks.pick(*paths, min_distance_nm=15, support_nm=0)
     assert found.positions.tolist() == [[4, 4, 2], [4, 4, 6]]
     assert found.positions_nm.tolist() == [[20, 20, 10], [20, 20, 30]]
     assert found.scores.tolist() == [0.75, 0.5]
@@ -179,6 +191,21 @@ def test_picks_carry_place_normal_and_score(files):
 def test_the_offset_of_the_map_is_added(files):
     found = picks.pick(*files({(4, 4, 2): 0.75}, offset_voxel=(0.0, 0.5, 0.5)))
     assert found.positions.tolist() == [[4, 4.5, 2.5]]
+
+
+def test_a_broad_hit_comes_before_a_lonely_one(files):
+    peaks = {(1, 1, 1): 1.0} | {(7, 7, x): 0.9 for x in (6, 7, 8)}
+    found = picks.pick(*files(peaks), min_distance_nm=30, refine_nm=8)
+    assert found.positions.tolist() == [[7, 7, 7], [1, 1, 1]]
+    np.testing.assert_allclose(found.scores, [2.7 / 7, 1 / 7], rtol=1e-3)
+
+
+def test_two_ends_of_one_plateau_are_one_pick(files):
+    peaks = {(4, 4, x): 1.0 for x in range(1, 7)}
+    apart = picks.pick(*files(peaks), min_distance_nm=24, refine_nm=0)
+    joined = picks.pick(*files(peaks), min_distance_nm=24, refine_nm=40)
+    assert len(apart) == 2
+    assert joined.positions.tolist() == [[4, 4, 3.5]]
 
 
 def test_no_picks_are_a_valid_table(files, tmp_path):

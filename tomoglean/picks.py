@@ -16,6 +16,8 @@ from tomoglean.volumes import Volume
 Array = npt.NDArray[np.float64]
 
 LEVELS = 1 << 16
+STEPS = 20
+STILL_PX = 0.01
 BINNINGS = ("fourier", "average")
 ANGSTROM_PER_NM = 10.0
 
@@ -135,10 +137,10 @@ def _greedy(
 
 
 def refine(scores: Volume, found: Array, radius_nm: float) -> Array:
-    """Move candidates to the centre of mass of the scores around them.
+    """Move candidates to the centre of mass of the scores around them (mean shift).
 
     Only what exceeds half the candidate's score counts. On a plateau of equal scores the
-    first voxel wins; this brings it to the middle.
+    first voxel wins; this brings it to the middle, in at most `STEPS` steps.
 
     Parameters
     ----------
@@ -152,19 +154,65 @@ def refine(scores: Volume, found: Array, radius_nm: float) -> Array:
     Returns
     -------
     ndarray of shape (N, 4)
+        Scores as they were.
     """
     refined = found.copy()
-    reach = np.floor(radius_nm / np.asarray(scores.voxel_nm)).astype(int)
     for number, (*place, peak) in enumerate(found):
-        centre = np.rint(place).astype(int)
-        low = np.maximum(centre - reach, 0)
-        high = np.minimum(centre + reach + 1, scores.shape)
-        window = tuple(slice(*ends) for ends in zip(low, high, strict=True))
-        weights = np.maximum(np.asarray(scores.data[window], np.float64) - peak / 2, 0)
-        gaps = np.moveaxis(np.indices(weights.shape), 0, -1) + low - centre
-        weights[np.linalg.norm(gaps * scores.voxel_nm, axis=-1) > radius_nm] = 0
-        refined[number, :3] = centre + np.tensordot(weights, gaps, 3) / weights.sum()
+        position = np.array(place)
+        for _ in range(STEPS if radius_nm else 0):
+            window, near = _ball(position, scores, radius_nm)
+            excess = np.asarray(scores.data[window], np.float64) - peak / 2
+            weights = np.where(near, np.maximum(excess, 0), 0)
+            places = np.argwhere(weights) + [edge.start for edge in window]
+            if not len(places):
+                break
+            before, position = position, np.average(places, 0, weights[weights > 0])
+            if np.abs(position - before).max() < STILL_PX:
+                break
+        refined[number, :3] = position
     return refined
+
+
+def support(scores: Volume, mask: Volume, found: Array, radius_nm: float) -> Array:
+    """Return the mean score of the mask's voxels around candidates.
+
+    It tells candidates apart whose scores are all near 1: a complex is recognised from many
+    voxels, a chance hit from few.
+
+    Parameters
+    ----------
+    scores, mask
+        Score map and mask of shape (Z, Y, X); may lie on disk.
+    found
+        Shape (N, 4): z, y, x in voxels, score.
+    radius_nm
+        Radius of the neighbourhood, in nm; 0 returns the scores as they are.
+
+    Returns
+    -------
+    ndarray of shape (N,)
+        In [0, 1]; the candidate's own score where the mask is empty.
+    """
+    means = found[:, 3].copy()
+    for number, position in enumerate(found[:, :3] if radius_nm else []):
+        window, near = _ball(position, scores, radius_nm)
+        counted = near & (np.asarray(mask.data[window]) != 0)
+        if counted.any():
+            means[number] = np.asarray(scores.data[window], np.float64)[counted].mean()
+    return means
+
+
+def _ball(
+    position: Array, volume: Volume, radius_nm: float
+) -> tuple[tuple[slice, ...], npt.NDArray[np.bool_]]:
+    """Return a window around a position and which of its voxels lie within the radius."""
+    reach = radius_nm / np.asarray(volume.voxel_nm)
+    low = np.maximum(np.ceil(position - reach), 0).astype(int)
+    high = np.minimum(np.floor(position + reach) + 1, volume.shape).astype(int)
+    window = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+    places = np.moveaxis(np.indices(tuple(high - low)), 0, -1) + low
+    gaps_nm = np.linalg.norm((places - position) * volume.voxel_nm, axis=-1)
+    return window, gaps_nm <= radius_nm
 
 
 def normals_at(path: str | os.PathLike[str], positions: Array) -> Array:
@@ -198,10 +246,11 @@ def pick(
     *,
     threshold: float = 0.1,
     min_distance_nm: float = 40.0,
-    refine_nm: float = 8.0,
+    refine_nm: float = 10.0,
+    support_nm: float = 5.0,
     max_candidates: int = 1000,
 ) -> Picks:
-    """Find, refine and describe the candidates of a score map on disk.
+    """Find, refine, weigh and describe the candidates of a score map on disk.
 
     Parameters
     ----------
@@ -211,19 +260,25 @@ def pick(
     mask
         Mask file with the membrane normals.
     threshold, min_distance_nm, max_candidates
-        See `find`.
+        See `find`; the distance also holds after refinement.
     refine_nm
         See `refine`.
+    support_nm
+        See `support`; it becomes the score of a pick.
     """
     offset = np.asarray(volumes.attributes(scores).get("offset_voxel", (0.0, 0.0, 0.0)))
-    with volumes.open_volume(scores) as field:
+    with volumes.open_volume(scores) as field, volumes.open_volume(mask) as inside:
         found = find(
             field,
             threshold=threshold,
             min_distance_nm=min_distance_nm,
             max_candidates=max_candidates,
         )
-        positions = refine(field, found, refine_nm)[:, :3] + offset
+        found = refine(field, found, refine_nm)
+        found[:, 3] = support(field, inside, found, support_nm)
+        found = found[np.argsort(-found[:, 3], kind="stable")]
+        found = _greedy(found, found[:0], field.voxel_nm, min_distance_nm, np.inf)
+        positions = found[:, :3] + offset
         return Picks(
             positions=positions,
             positions_nm=positions * field.voxel_nm,
