@@ -246,7 +246,7 @@ def _found_picks(source: Source, task: str, volume: str) -> list[str]:
 
 
 def alerts(source: Source, outcome: str, message: str) -> list[Note]:
-    """Return what a reader must know first: failure, refusals, tampered stamps."""
+    """Return what a reader must know first: failure and refusals."""
     notes = []
     if outcome != "green":
         notes.append(Note(message or "The run ended before everything was made.", "bad"))
