@@ -11,6 +11,7 @@ from tomoglean import picks, tables, volumes
 from tomoglean.provenance import Refused
 from tomoglean.volumes import Volume
 
+VOXEL_NM = (1.8, 1.8, 1.8)
 ROW = {
     "volume": "m1",
     "bin1_shape": "101,203,305",
@@ -249,22 +250,22 @@ def test_angles_turn_the_reference_axis_onto_the_normal():
 
 def test_the_centre_of_the_tomogram_is_zero():
     middle_nm = np.array([[101, 203, 305]]) / 2 * 0.45
-    found = picks.centred_angstrom(middle_nm, np.full(3, 1.8), ROW)
+    found = picks.centred_angstrom(middle_nm, VOXEL_NM, ROW)
     np.testing.assert_allclose(found, 0, atol=1e-9)
 
 
 def test_coordinates_are_x_y_z_in_angstrom():
     # Bin-1 pixel (z, y, x) = (50.5, 101.5 + 2, 152.5 - 4).
     place_nm = np.array([[50.5, 103.5, 148.5]]) * 0.45
-    found = picks.centred_angstrom(place_nm, np.full(3, 1.8), ROW)
+    found = picks.centred_angstrom(place_nm, VOXEL_NM, ROW)
     np.testing.assert_allclose(found, [[-18, 9, 0]], atol=1e-9)
 
 
 def test_averaging_shifts_by_half_the_lost_pixels():
     # Averaging four pixels puts voxel 0 at (0 + 1 + 2 + 3) / 4 = 1.5.
     zero = np.zeros((1, 3))
-    fourier = picks.centred_angstrom(zero, np.full(3, 1.8), ROW)
-    average = picks.centred_angstrom(zero, np.full(3, 1.8), {**ROW, "binning": "average"})
+    fourier = picks.centred_angstrom(zero, VOXEL_NM, ROW)
+    average = picks.centred_angstrom(zero, VOXEL_NM, {**ROW, "binning": "average"})
     np.testing.assert_allclose(average - fourier, 1.5 * 4.5)
 
 
@@ -279,7 +280,9 @@ def test_star_round_trip_to_a_hundredth_of_a_voxel(tmp_path, binning, factor):
     found = tables.Picks(places, places * voxel_nm, normals, np.linspace(0.9, 0.1, 9))
     tables.write_picks(found, tmp_path / "p.csv")
     blocks = picks.particles(
-        tables.read_picks(tmp_path / "p.csv"), {**ROW, "binning": binning}
+        tables.read_picks(tmp_path / "p.csv"),
+        (voxel_nm, voxel_nm, voxel_nm),
+        {**ROW, "binning": binning},
     )
     tables.write_star(blocks, tmp_path / "p.star")
     columns = tables.read_star(tmp_path / "p.star")["particles"]
@@ -299,7 +302,7 @@ def test_the_star_file_names_what_relion_asks_for():
     found = tables.Picks(
         np.ones((2, 3)), 1.8 * np.ones((2, 3)), np.zeros((2, 3)), np.ones(2)
     )
-    blocks = picks.particles(found, ROW)
+    blocks = picks.particles(found, VOXEL_NM, ROW)
     assert list(blocks) == ["optics", "particles"]
     assert blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == [4.5]
     particles = blocks["particles"]
@@ -311,7 +314,7 @@ def test_the_star_file_names_what_relion_asks_for():
 
 def test_no_picks_give_an_empty_star(tmp_path):
     none = tables.Picks(np.empty((0, 3)), np.empty((0, 3)), np.empty((0, 3)), np.empty(0))
-    tables.write_star(picks.particles(none, ROW), tmp_path / "p.star")
+    tables.write_star(picks.particles(none, VOXEL_NM, ROW), tmp_path / "p.star")
     columns = tables.read_star(tmp_path / "p.star")["particles"]
     assert columns["rlnTomoName"] == []
 
@@ -332,5 +335,5 @@ def test_no_picks_give_an_empty_star(tmp_path):
 def test_star_without_the_unbinned_grid_is_refused_in_one_line(wrong):
     none = tables.Picks(np.empty((0, 3)), np.empty((0, 3)), np.empty((0, 3)), np.empty(0))
     with pytest.raises(Refused, match=r"volume m1: .*volumes\.tsv") as refusal:
-        picks.particles(none, {**ROW, **wrong})
+        picks.particles(none, VOXEL_NM, {**ROW, **wrong})
     assert "\n" not in str(refusal.value)

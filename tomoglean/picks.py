@@ -14,6 +14,7 @@ from tomoglean.tables import Blocks, Picks
 from tomoglean.volumes import Volume
 
 Array = npt.NDArray[np.float64]
+VoxelNm = tuple[float, float, float]
 
 LEVELS = 1 << 16
 STEPS = 20
@@ -112,7 +113,7 @@ def _band(scores: Volume, threshold: float, low: int, high: int) -> Array:
 def _greedy(
     band: Array,
     kept: Array,
-    voxel_nm: tuple[float, float, float],
+    voxel_nm: VoxelNm,
     min_distance_nm: float,
     most: float,
 ) -> Array:
@@ -290,7 +291,9 @@ def pick(
 # -- RELION --------------------------------------------------------------------------
 
 
-def centred_angstrom(positions_nm: Array, voxel_nm: Array, row: Mapping[str, str]) -> Array:
+def centred_angstrom(
+    positions_nm: Array, voxel_nm: VoxelNm, row: Mapping[str, str]
+) -> Array:
     """Turn positions into RELION 5's centred coordinates.
 
     These are (i1 - size/2) x pixel of the unbinned tomogram, in angstrom, where i1 is the
@@ -365,13 +368,15 @@ def angles(normals: Array) -> Array:
     return np.asarray(np.degrees(np.column_stack([np.zeros_like(tilt), tilt, psi])))
 
 
-def particles(picks: Picks, row: Mapping[str, str]) -> Blocks:
+def particles(picks: Picks, voxel_nm: VoxelNm, row: Mapping[str, str]) -> Blocks:
     """Describe picks as the blocks of a RELION 5 particle file.
 
     Parameters
     ----------
     picks
         Candidates of one volume.
+    voxel_nm
+        Voxel edges of the (binned) volume along z, y, x.
     row
         The volume's row of volumes.tsv.
 
@@ -386,7 +391,7 @@ def particles(picks: Picks, row: Mapping[str, str]) -> Blocks:
         If the row does not say how the volume was binned.
     """
     _, pixel_nm, _ = _unbinned(row)
-    places = centred_angstrom(picks.positions_nm, _voxel_nm(picks), row)
+    places = centred_angstrom(picks.positions_nm, voxel_nm, row)
     turned = angles(picks.normals)
     name, count = row["volume"], len(picks)
     columns = {
@@ -409,14 +414,3 @@ def particles(picks: Picks, row: Mapping[str, str]) -> Blocks:
         "rlnTomoTiltSeriesPixelSize": [ANGSTROM_PER_NM * pixel_nm],
     }
     return {"optics": optics, "particles": columns}
-
-
-def _voxel_nm(picks: Picks) -> Array:
-    """Return the voxel edges, by comparing positions in nm and in voxels.
-
-    An axis along which all picks lie at zero takes the mean of the others.
-    """
-    spans = (picks.positions**2).sum(axis=0)
-    edges = (picks.positions * picks.positions_nm).sum(axis=0) / np.where(spans, spans, 1)
-    known = edges[spans > 0]
-    return np.asarray(np.where(spans > 0, edges, known.mean() if len(known) else 0.0))

@@ -1,8 +1,8 @@
-"""Publish the picks above the working threshold for RELION 5."""
+"""Publish picks for RELION 5."""
 
 from typing import TYPE_CHECKING
 
-from tomoglean import picks, provenance, tables
+from tomoglean import picks, tables, volumes
 from tomoglean.stage import begin
 
 if TYPE_CHECKING:
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-summary = provenance.read_json(snakemake.input.summary)
-found = tables.read_picks(snakemake.input.picks).above(summary["threshold"])
-tables.write_star(picks.particles(found, snakemake.params.row), snakemake.output.star)
+found = tables.read_picks(snakemake.input.picks)
+voxel_nm = volumes.attributes(snakemake.input.volume)["voxel_nm"]
+particles = picks.particles(found, voxel_nm, snakemake.params.row)
+tables.write_star(particles, snakemake.output.star)
