@@ -12,7 +12,7 @@ followed: which entry is used is a setting, so the caller names it in `uses`.
 import ast
 import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 PACKAGE = "tomoglean"
@@ -38,8 +38,9 @@ def fingerprint(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
         64 hexadecimal digits.
     """
     texts = [ast.unparse(_silent(script))]
-    for module, name in sorted(reached(script, root=root, uses=uses)):
-        texts.append(f"{module}:{name}\n{_definition(root, module, name)}")
+    for name, definition in sorted(reached(script, root=root, uses=uses)):
+        module = _module(root, name)
+        texts.append(f"{name}:{definition}\n{module.text(definition) if module else ''}")
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
@@ -52,11 +53,12 @@ def reached(
     waiting |= {pair for module in uses for pair in _everything(root, module)}
     found: set[tuple[str, str]] = set()
     while waiting:
-        module, name = waiting.pop()
-        if (module, name) in found or _never_counted(module):
+        name, definition = pair = waiting.pop()
+        module = _module(root, name)
+        if pair in found or module is None or _never_counted(name):
             continue
-        found.add((module, name))
-        waiting |= set(_neighbours(root, module, name)) - found
+        found.add(pair)
+        waiting |= module.neighbours(definition) - found
     return found
 
 
@@ -73,15 +75,38 @@ def _file(root: Path, module: str) -> Path | None:
 
 
 class _Module:
-    """One parsed file: its definitions by name, its imports, its bare statements."""
+    """One parsed file: definitions by name, what they reach, and how they read."""
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(self, path: Path, root: Path, name: str) -> None:
         tree = _silent(path)
+        self.name, self.root = name, root
         self.imports = _imports(tree, root)
         self.definitions: dict[str, list[ast.stmt]] = {}
         for statement in tree.body:
-            for name in _defined(statement):
-                self.definitions.setdefault(name, []).append(statement)
+            for defined in _defined(statement):
+                self.definitions.setdefault(defined, []).append(statement)
+
+    @cached_property
+    def everything(self) -> set[tuple[str, str]]:
+        return {(self.name, defined) for defined in self.definitions}
+
+    @cache  # noqa: B019 - modules live as long as the process
+    def neighbours(self, name: str) -> set[tuple[str, str]]:
+        found = {(self.name, "<statements>")}
+        for statement in self.counted(name):
+            inner = {**self.imports, **_imports(statement, self.root)}
+            found.update(_references(statement, inner, self.root))
+            names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            found.update((self.name, other) for other in names & self.definitions.keys())
+        return found
+
+    @cache  # noqa: B019 - modules live as long as the process
+    def text(self, name: str) -> str:
+        return "\n".join(map(ast.unparse, self.counted(name)))
+
+    def counted(self, name: str) -> list[ast.stmt]:
+        statements = self.definitions.get(name, [])
+        return [node for node in statements if not _is_registry(node, self.root)]
 
 
 def _defined(statement: ast.stmt) -> list[str]:
@@ -103,44 +128,21 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 
 @lru_cache(maxsize=512)
-def _parsed(path: Path, root: Path, stamp: tuple[int, int]) -> _Module:
-    return _Module(path, root)
+def _parsed(path: Path, root: Path, name: str, stamp: tuple[int, int]) -> _Module:
+    return _Module(path, root, name)
 
 
-def _module(root: Path, module: str) -> _Module | None:
-    path = _file(root, module)
+def _module(root: Path, name: str) -> _Module | None:
+    path = _file(root, name)
     if path is None:
         return None
     status = path.stat()
-    return _parsed(path, root, (status.st_mtime_ns, status.st_size))
+    return _parsed(path, root, name, (status.st_mtime_ns, status.st_size))
 
 
 def _everything(root: Path, module: str) -> set[tuple[str, str]]:
     parsed = _module(root, module)
-    return {(module, name) for name in parsed.definitions} if parsed else set()
-
-
-def _neighbours(root: Path, module: str, name: str) -> Iterator[tuple[str, str]]:
-    parsed = _module(root, module)
-    if parsed is None:
-        return
-    yield (module, "<statements>")
-    for statement in parsed.definitions.get(name, []):
-        if _is_registry(statement, root):
-            continue
-        inner = {**parsed.imports, **_imports(statement, root)}
-        yield from _references(statement, inner, root)
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and node.id in parsed.definitions:
-                yield (module, node.id)
-
-
-def _definition(root: Path, module: str, name: str) -> str:
-    parsed = _module(root, module)
-    statements = parsed.definitions.get(name, []) if parsed else []
-    return "\n".join(
-        ast.unparse(node) for node in statements if not _is_registry(node, root)
-    )
+    return parsed.everything if parsed else set()
 
 
 def _imports(tree: ast.AST, root: Path) -> dict[str, tuple[str, str | None]]:
@@ -241,5 +243,6 @@ class _Silent(ast.NodeTransformer):
 
 def _silent(path: Path) -> ast.Module:
     """Parse a file without its prose."""
-    tree = _Silent().visit(ast.parse(path.read_text(encoding="utf-8")))
-    return ast.parse(ast.unparse(ast.fix_missing_locations(tree)))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    _Silent().visit(tree)
+    return tree
