@@ -94,8 +94,8 @@ def simulate_implant(
     pits: int = 12,
     contact: float = 0.6,
     gas_pores: int = 8,
-    gadolinium_kept: float = 0.5,
-    noise: float = 0.35,
+    gadolinium_kept: float = 0.4,
+    noise: float = 0.28,
     blur_px: float = 0.8,
     rings: float = 0.06,
     corrected_slices: int = 2,
@@ -259,9 +259,9 @@ def _anatomy(
     distance = ndimage.gaussian_filter(distance, 1.0)
 
     rng = random(seed, name, "corrosion")
-    loss = loss_px * np.exp(0.55 * fields.random_field(rng, shape, 7) - 0.15)
-    growth = growth_px * np.exp(0.6 * fields.random_field(rng, shape, 6) - 0.18)
-    loss, growth = np.clip(loss, 0, 2.5 * loss_px), np.clip(growth, 0, 2.5 * growth_px)
+    surface = np.abs(analytic) < 0.5
+    loss = loss_px * _uneven(rng, surface, scale_px=7, spread=0.55)
+    growth = growth_px * _uneven(rng, surface, scale_px=6, spread=0.6)
     metal = np.maximum(distance + loss, -_pits(rng, distance, pits, radius_px))
     layer = fields.as_distance(distance - growth)
     return Anatomy(
@@ -270,8 +270,26 @@ def _anatomy(
         layer=layer,
         bone=_bone(seed, name, layer, contact),
         gas=_gas(seed, name, layer, gas_pores),
-        thickness_px=(loss + growth)[np.abs(analytic) < 0.5],
+        thickness_px=(loss + growth)[surface],
     )
+
+
+def _uneven(
+    rng: np.random.Generator,
+    surface: npt.NDArray[np.bool_],
+    *,
+    scale_px: float,
+    spread: float,
+) -> Float:
+    """Log-normal on the surface, mean 1, at most 2.5; the same all along a normal."""
+    field = np.exp(np.float32(spread) * fields.random_field(rng, surface.shape, scale_px))
+    if surface.any():
+        field = np.minimum(field / field[surface].mean(dtype=np.float64), 2.5)
+        nearest = ndimage.distance_transform_edt(
+            ~surface, return_distances=False, return_indices=True
+        )
+        field = field[tuple(nearest)]
+    return ndimage.gaussian_filter(field.astype(np.float32), 1.0)
 
 
 def _pits(rng: np.random.Generator, distance: Float, pits: int, radius_px: float) -> Float:
@@ -367,7 +385,7 @@ def attenuation(
     # Precipitates brighten the metal, cracks darken the layer, canals and lacunae the bone.
     metal = METAL + 0.06 * texture(6) + 0.45 * np.clip(texture(1.0) - 1.5, 0, 1)
     grain = LAYER + GADOLINIUM * gadolinium_kept + 0.13 * texture(4) + 0.10 * texture(1.0)
-    crack = np.clip(1.4 - np.abs(texture(3.5)) / 0.10, 0, 1)
+    crack = np.clip(1.5 - np.abs(texture(3.5)) / 0.14, 0, 1)
     layer = grain - (grain - WATER) * 0.85 * crack
     canal = np.clip(1.4 - np.hypot(texture(4.5), texture(4.5)) / 0.30, 0, 1)
     matrix = BONE_MATRIX + 0.11 * texture(6) - 0.35 * np.clip(texture(1.0) - 1.5, 0, 1)
