@@ -240,24 +240,10 @@ def _anatomy(
     gas_pores: int,
 ) -> Anatomy:
     """Grow one specimen: screw, corrosion, bone, gas."""
-    rng = random(seed, name, "pose")
-    tilt, azimuth = np.radians(tilt_deg * rng.uniform()), 2 * np.pi * rng.uniform()
-    axis = (np.cos(tilt), np.sin(tilt) * np.sin(azimuth), np.sin(tilt) * np.cos(azimuth))
-    analytic = screw(
-        shape,
-        centre_px=(np.array(shape) - 1) / 2 + rng.uniform(-3, 3, 3),
-        axis=axis,
-        radius_px=radius_px,
-        core_px=core_px,
-        pitch_px=pitch_px,
-        turn=rng.uniform(),
+    analytic = _placed_screw(
+        random(seed, name, "pose"), shape, radius_px, core_px, pitch_px, tilt_deg
     )
-    # Far from the surface only the Euclidean distance is one: corrosion rounds threads.
-    inside = analytic < 0
-    far = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
-    distance = np.where(np.abs(analytic) < 1, analytic, far).astype(np.float32)
-    distance = ndimage.gaussian_filter(distance, 1.0)
-
+    distance = _far_distance(analytic)
     rng = random(seed, name, "corrosion")
     surface = np.abs(analytic) < 0.5
     loss = loss_px * _uneven(rng, surface, scale_px=7, spread=0.55)
@@ -272,6 +258,36 @@ def _anatomy(
         gas=_gas(seed, name, layer, gas_pores),
         thickness_px=(loss + growth)[surface],
     )
+
+
+def _placed_screw(
+    rng: np.random.Generator,
+    shape: tuple[int, int, int],
+    radius_px: float,
+    core_px: float,
+    pitch_px: float,
+    tilt_deg: float,
+) -> Float:
+    """Screw near the middle of the field of view, about along z."""
+    tilt, azimuth = np.radians(tilt_deg * rng.uniform()), 2 * np.pi * rng.uniform()
+    axis = (np.cos(tilt), np.sin(tilt) * np.sin(azimuth), np.sin(tilt) * np.cos(azimuth))
+    return screw(
+        shape,
+        centre_px=(np.array(shape) - 1) / 2 + rng.uniform(-3, 3, 3),
+        axis=axis,
+        radius_px=radius_px,
+        core_px=core_px,
+        pitch_px=pitch_px,
+        turn=rng.uniform(),
+    )
+
+
+def _far_distance(level: Float) -> Float:
+    """Euclidean where a level function is none: so corrosion rounds the thread."""
+    inside = level < 0
+    far = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
+    near = np.where(np.abs(level) < 1, level, far).astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(near, 1.0), np.float32)
 
 
 def _uneven(

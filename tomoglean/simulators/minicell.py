@@ -38,7 +38,7 @@ HEADS, PEPTIDOGLYCAN, GOLD = 0.7, 0.3, 8.0
 # A protein of the crowd is smaller than what the transfer passes: part of its contrast.
 CROWD, CROWD_NM = 0.5, 1.7
 # Variance of the signal in a default cell: sets the noise where there is no cell.
-REFERENCE_VARIANCE = 0.045
+REFERENCE_VARIANCE = 0.0055
 
 Axes3 = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -165,6 +165,29 @@ class Envelope:
         return np.asarray(place)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A specimen in ice before any microscope: density, truth, what stands where.
+
+    Attributes
+    ----------
+    density
+        Protein 1, ice 0; float32 of shape (Z, Y, X).
+    truth, inside
+        Membrane labels; where cell and envelope are.
+    sites
+        Machines, decoys, gold.
+    envelope
+        The cell's; None where there is only ice.
+    """
+
+    density: Float
+    truth: npt.NDArray[np.int8]
+    inside: npt.NDArray[np.bool_]
+    sites: list[Site]
+    envelope: Envelope | None
+
+
 def simulate_minicell(
     *,
     seed: int,
@@ -228,35 +251,32 @@ def simulate_minicell(
     settings = {
         key: value for key, value in locals().items() if key not in ("seed", "name")
     }
-    shape = tuple(int(n) for n in shape_px)
-    size_nm = np.array(shape) * voxel_nm
-    density = np.zeros(shape, np.float32)
-    truth, inside = np.zeros(shape, np.int8), np.zeros(shape, bool)
-    sites: list[Site] = []
-    envelope = None
-    if cell:
-        envelope = _envelope(seed, name, size_nm, diameter_nm, axis_ratio, gap_nm)
-        number = _count(seed, name, machines)
-        envelope = replace(envelope, sites=_sites(seed, name, envelope, number, decoys))
-        sites = list(envelope.sites)
-        truth, inside = _draw_cell(seed, name, density, envelope, voxel_nm)
-        for site in sites:
-            insert(density, site, voxel_nm=voxel_nm)
-    sites += _draw_gold(seed, name, density, envelope, gold, voxel_nm)
-
-    signal, noise = tilt_series(
-        density,
-        random(seed, name, "noise"),
+    scene = _scene(
+        seed,
+        name,
+        tuple(int(n) for n in shape_px),
+        voxel_nm,
+        cell=cell,
+        diameter_nm=diameter_nm,
+        axis_ratio=axis_ratio,
+        gap_nm=gap_nm,
+        machines=machines,
+        decoys=decoys,
+        gold=gold,
+    )
+    image, variance = _tomogram(
+        seed,
+        name,
+        scene,
+        snr,
         voxel_nm=voxel_nm,
         tilt_max_deg=tilt_max_deg,
         defocus_um=defocus_um,
     )
-    variance = float(signal[inside].var(dtype=np.float64)) if cell else REFERENCE_VARIANCE
-    image = signal / np.float32(np.sqrt(variance / snr)) + noise
     picks = annotate(
         seed,
         name,
-        sites,
+        scene.sites,
         snr=snr,
         tilt_max_deg=tilt_max_deg,
         miss=miss,
@@ -273,10 +293,51 @@ def simulate_minicell(
         "contrast": "protein is dark",
         "origin": "midway between OM and IM; the first voxel is centred at 0 nm",
         "signal_variance": variance,
-        **_counts(sites, picks, envelope, tilt_max_deg),
-        "membrane_share": float(truth.mean()),
+        **_counts(scene, picks, tilt_max_deg),
     }
-    return Minicell(image, truth, sites, picks, facts)
+    return Minicell(image, scene.truth, scene.sites, picks, facts)
+
+
+def _scene(
+    seed: int,
+    name: str,
+    shape: tuple[int, ...],
+    voxel_nm: float,
+    *,
+    cell: bool,
+    diameter_nm: Sequence[float],
+    axis_ratio: Sequence[float],
+    gap_nm: float,
+    machines: int | Sequence[int],
+    decoys: int,
+    gold: int,
+) -> Scene:
+    """Put cell, machines, decoys and gold into the ice."""
+    density = np.zeros(shape, np.float32)
+    truth, inside = np.zeros(shape, np.int8), np.zeros(shape, bool)
+    envelope = None
+    if cell:
+        size_nm = np.array(shape) * voxel_nm
+        envelope = _envelope(seed, name, size_nm, diameter_nm, axis_ratio, gap_nm)
+        number = _count(seed, name, machines)
+        envelope = replace(envelope, sites=_sites(seed, name, envelope, number, decoys))
+        truth, inside = _draw_cell(seed, name, density, envelope, voxel_nm)
+    sites = list(envelope.sites) if envelope else []
+    for site in sites:
+        insert(density, site, voxel_nm=voxel_nm)
+    sites += _draw_gold(seed, name, density, envelope, gold, voxel_nm)
+    return Scene(density, truth, inside, sites, envelope)
+
+
+def _tomogram(
+    seed: int, name: str, scene: Scene, snr: float, **optics: Any
+) -> tuple[Float, float]:
+    """Image whose noise has a standard deviation of 1, and the signal's variance."""
+    signal, noise = tilt_series(scene.density, random(seed, name, "noise"), **optics)
+    variance = REFERENCE_VARIANCE
+    if scene.envelope:
+        variance = float(signal[scene.inside].var(dtype=np.float64))
+    return signal / np.float32(np.sqrt(variance / snr)) + noise, variance
 
 
 def _count(seed: int, name: str, machines: int | Sequence[int]) -> int:
@@ -476,14 +537,14 @@ def _draw_gold(
     return sites
 
 
-def _counts(
-    sites: Sequence[Site],
-    picks: Sequence[Site],
-    envelope: Envelope | None,
-    tilt_max_deg: float,
-) -> dict[str, Any]:
-    kinds = [site.kind for site in sites]
-    hidden = [s for s in sites if s.kind == "t3ss" and wedge_margin(s, tilt_max_deg) < 0]
+def _counts(scene: Scene, picks: Sequence[Site], tilt_max_deg: float) -> dict[str, Any]:
+    kinds = [site.kind for site in scene.sites]
+    hidden = [
+        site
+        for site in scene.sites
+        if site.kind == "t3ss" and wedge_margin(site, tilt_max_deg) < 0
+    ]
+    envelope = scene.envelope
     return {
         "counts": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
         "machines": kinds.count("t3ss"),
@@ -491,4 +552,5 @@ def _counts(
         "picks": len(picks),
         "semi_axes_nm": envelope.axes_nm.round(3).tolist() if envelope else None,
         "centre_nm": envelope.centre_nm.round(3).tolist() if envelope else None,
+        "membrane_share": float(scene.truth.mean()),
     }
