@@ -178,9 +178,9 @@ def _explain_unknown(error: Any, place: str) -> str:
     known = list(error.schema.get("properties", {}))
     unknown = next(key for key in error.instance if key not in known)
     near = difflib.get_close_matches(str(unknown), known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    hint = f", did you mean '{near[0]}'?" if near else ""
     full = f"{place}.{unknown}" if place else str(unknown)
-    return f"{full}: unknown key{hint} Allowed here: {', '.join(sorted(known))}"
+    return f"{full}: unknown key{hint}; allowed here: {', '.join(sorted(known))}"
 
 
 class _Strict(yaml.SafeLoader):
