@@ -1,8 +1,12 @@
 """Augmentation: six of each, image and labels together, the same bits every time."""
 
+import inspect
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from tomoglean import augment
 
@@ -198,3 +202,13 @@ def test_the_same_seed_writes_the_same_bytes(examples, tmp_path):
     for name in ("one", "two"):
         augment.write(examples, tmp_path / name, seed=5, materialise=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_schema_and_the_code_have_the_same_defaults():
+    path = Path(__file__).parent.parent / "config/schemas/augment.yaml"
+    schema = yaml.safe_load(path.read_text())["properties"]
+    known = {**inspect.signature(augment.plan).parameters}
+    known |= inspect.signature(augment.write).parameters
+    for name, entry in schema.items():
+        default = known[name].default
+        assert entry["default"] == (list(default) if name == "flips" else default)

@@ -1,8 +1,12 @@
 """Slices: the labelled ones, along each axis, as the network will see them."""
 
+import inspect
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from tomoglean import labels as label_files
 from tomoglean import slices, volumes
@@ -215,3 +219,12 @@ def test_pictures_to_correct_show_the_clipped_grey_values(volume, tmp_path):
 def test_a_slice_that_is_not_there_cannot_be_corrected(volume, tmp_path):
     with pytest.raises(Refused, match="z = 6"):
         slices.export_for_correction(volume, [], tmp_path / "by_hand", indices=[6])
+
+
+def test_the_schema_and_the_code_have_the_same_defaults():
+    path = Path(__file__).parent.parent / "config/schemas/slice.yaml"
+    schema = yaml.safe_load(path.read_text())["properties"]
+    known = inspect.signature(slices.write).parameters
+    for name, entry in schema.items():
+        default = known[name].default
+        assert entry["default"] == (list(default) if name == "axes" else default)

@@ -210,7 +210,7 @@ def test_a_batch_depends_on_its_key_alone(slices_file, stack):
 
 
 def test_batches_are_made_ahead_in_order():
-    assert list(training._ahead(lambda step: step, 5)) == [0, 1, 2, 3, 4]
+    assert list(training.ahead(lambda step: step, 5)) == [0, 1, 2, 3, 4]
 
 
 # -- validation ----------------------------------------------------------------------
