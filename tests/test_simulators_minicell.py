@@ -1,6 +1,7 @@
 """The minicell phantom: machines stand where it says, and nothing gives them away."""
 
 import hashlib
+import inspect
 
 import mrcfile
 import numpy as np
@@ -476,3 +477,12 @@ def test_points_come_back_as_they_were_written(cell, tmp_path, some):
     for mine, theirs in zip(points, back, strict=True):
         np.testing.assert_allclose(theirs.place_nm, mine.place_nm, atol=1e-4)
         np.testing.assert_allclose(theirs.normal, mine.normal, atol=1e-4)
+
+
+def test_every_cell_of_the_default_sizes_fits():
+    parameters = inspect.signature(simulate_minicell).parameters
+    room_nm = min(parameters["shape_px"].default) * parameters["voxel_nm"].default
+    roundest = {"diameter_nm": (220.0, 220.0), "axis_ratio": (1.0, 1.0)}
+    assert parameters["diameter_nm"].default[1] == roundest["diameter_nm"][1]
+    assert room_nm >= 64 * SMALL["voxel_nm"]
+    simulate_minicell(seed=1, name="one", machines=0, **roundest, **SMALL)

@@ -195,7 +195,7 @@ def simulate_minicell(
     shape_px: Sequence[int] = (128, 176, 176),
     voxel_nm: float = 1.8,
     cell: bool = True,
-    diameter_nm: Sequence[float] = (205.0, 225.0),
+    diameter_nm: Sequence[float] = (205.0, 220.0),
     axis_ratio: Sequence[float] = (1.0, 1.2),
     gap_nm: float = 33.0,
     machines: int | Sequence[int] = (0, 0, 1, 2, 3),
