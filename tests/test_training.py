@@ -335,6 +335,7 @@ def test_the_model_says_what_it_is(trained):
     assert facts["fingerprint"]["volumes"]["a"] == FINGERPRINT
     assert facts["examples"] == 36
     assert facts["settings"]["learning_rate"] == 0.03
+    assert facts["engine"][facts["engine"]["backend"]][0].isdigit()
 
 
 @pytest.fixture(scope="module")

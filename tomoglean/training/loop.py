@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -369,9 +369,16 @@ class Run:
             "seed": self.framing.seed,
             "seconds": self.rows[-1]["seconds"],
             "settings": asdict(self.settings),
-            "engine": {
-                "backend": keras.backend.backend(),
-                **{name: metadata.version(name) for name in ("keras", "numpy", "h5py")},
-                "python": platform.python_version(),
-            },
+            "engine": _engine(),
         }
+
+
+def _engine() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    backend = keras.backend.backend()
+    return {
+        "backend": backend,
+        backend: str(import_module(backend).__version__),
+        **{name: metadata.version(name) for name in ("keras", "numpy", "h5py")},
+        "python": platform.python_version(),
+    }
