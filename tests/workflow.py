@@ -44,6 +44,7 @@ HEADS = {
 
 def copy_checkout(folder: Path) -> Path:
     """Copy what Snakemake needs, without anybody's results."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
