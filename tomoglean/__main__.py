@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     slices.add_argument("volume", type=Path, help="results/converted/VOLUME.h5")
     slices.add_argument("labels", type=Path, help="results/segmented/TASK/final/VOLUME.h5")
     slices.add_argument("folder", type=Path, help="where the slices will lie")
-    slices.add_argument("--z", default="", help="which slices, such as 10,20-22")
+    slices.add_argument("--z", required=True, help="which slices, such as 10,20-22")
     slices.add_argument("--format", default="png", choices=["png", "tif"])
     slices.set_defaults(command=_slices)
 
@@ -79,14 +79,14 @@ def _report(options: argparse.Namespace) -> int:
 def _slices(options: argparse.Namespace) -> int:
     from tomoglean import slices
 
-    files = slices.export_for_correction(
+    slices.export_for_correction(
         options.volume,
-        options.labels,
+        [options.labels],
         options.folder,
-        wanted=study.slice_numbers(options.z),
-        ending=options.format,
+        indices=study.slice_numbers(options.z),
+        form=options.format,
     )
-    sys.stdout.write(reference.handed_out(files, options.folder))
+    sys.stdout.write(reference.handed_out(options.folder))
     return 0
 
 

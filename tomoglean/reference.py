@@ -1,6 +1,6 @@
 """Words for people: what a check found, and the reference page made from the schemas."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,11 @@ def _facts(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def handed_out(files: Iterable[Path], folder: Path) -> str:
+def handed_out(folder: Path) -> str:
     """Say what to do with slices that were written for correction."""
-    number = len(list(files))
     return (
-        f"{number} files in {folder}: correct those in labels/, keep their names, then add "
-        f"a row to config/labels.tsv with kind clean and path {folder / 'labels'}\n"
+        f"{folder}: look at images/, correct labels/, keep the names, then add a row to "
+        f"config/labels.tsv with kind clean and path {folder / 'labels'}\n"
     )
 
 
@@ -102,10 +101,10 @@ def _default(part: Mapping[str, Any]) -> str:
 
 
 def _limits(part: Mapping[str, Any]) -> str:
-    kinds = part.get("type", "")
+    kinds = part.get("type", [])
     words = [config.TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
     said = [text.format(_listed(part[key])) for key, text in LIMITS.items() if key in part]
-    return ", ".join([" or ".join(words), *said])
+    return ", ".join(filter(None, [" or ".join(words), *said]))
 
 
 def _listed(value: Any) -> str:
