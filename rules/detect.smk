@@ -47,6 +47,7 @@ rule sample:
         **needs("sample"),
     params:
         settings=settings("sample"),
+        target=plan.target,
         seed=plan.seed,
         code=code("sample"),
     script:
@@ -116,6 +117,7 @@ rule evaluate_picks:
         **needs("evaluate"),
     params:
         settings=settings("evaluate"),
+        target=plan.target,
         cases=plan.accepted_cases,
         seed=plan.seed,
         code=code("evaluate_picks"),

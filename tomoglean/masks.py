@@ -9,7 +9,6 @@ every convex surface, also on a piece of one. In memory at once: the mask (1 byt
 its components (4 bytes a voxel), the coarse grid and one slab.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -138,8 +137,7 @@ def read_membrane(
     Refused
         If there is no such class.
     """
-    stored = volumes.attributes(segmented)["classes"]
-    classes = json.loads(stored) if isinstance(stored, str) else stored
+    classes = volumes.class_names(segmented)
     if name not in classes:
         raise Refused(
             f"{segmented}: expected a class {name!r}, found {', '.join(classes)}; set "

@@ -80,6 +80,11 @@ class Plan:
         classes: list[str] = block.get("classes", [])
         return classes
 
+    def target(self, wildcards: Any) -> list[str]:
+        """Classes of points that count as the complex of a detection task."""
+        target: list[str] = self.study.tasks[wildcards.task]["target"]
+        return target or [wildcards.task]
+
     @property
     def seed(self) -> int:
         """Seed of the study."""

@@ -162,7 +162,7 @@ def relabel(
     Refused
         If files that belong together differ in shape or classes.
     """
-    classes = class_names(predicted)
+    classes = volumes.class_names(predicted)
     calibration = calibrate(calibration_predicted, calibration_corrected, classes)
     thresholds = calibration.thresholds(
         target_precision=target_precision,
@@ -233,10 +233,10 @@ def calibrate(predicted: Paths, corrected: Paths, classes: Sequence[str]) -> Cal
     """Count on the corrected voxels of all calibration volumes, slab by slab."""
     calibration = Calibration.empty(len(classes))
     for guess, truth in zip(predicted, corrected, strict=True):
-        if class_names(guess) != list(classes):
+        if volumes.class_names(guess) != list(classes):
             raise Refused(
                 f"{guess}: expected classes {', '.join(classes)}, found "
-                f"{', '.join(class_names(guess))}; segment it again"
+                f"{', '.join(volumes.class_names(guess))}; segment it again"
             )
         with volumes.open_volume(guess) as volume:
             depth = volume.shape[0]
@@ -245,12 +245,6 @@ def calibrate(predicted: Paths, corrected: Paths, classes: Sequence[str]) -> Cal
             if (known != IGNORE).any():
                 calibration.count(*_prediction(guess, slab), known)
     return calibration
-
-
-def class_names(path: str | os.PathLike[str]) -> list[str]:
-    """Class names by label that a label or segmentation file carries."""
-    stored = volumes.attributes(path)["classes"]
-    return list(json.loads(stored) if isinstance(stored, str) else stored)
 
 
 def _prediction(

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,12 @@ def attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a volume file says of itself (source, fingerprint, classes ...)."""
     with h5py.File(path, "r", locking="best-effort") as file:
         return {name: _plain(value) for name, value in file.attrs.items()}
+
+
+def class_names(path: str | os.PathLike[str]) -> list[str]:
+    """Read the class names, by label, that a label or segmentation file carries."""
+    stored = attributes(path)["classes"]
+    return list(json.loads(stored) if isinstance(stored, str) else stored)
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Validation: how good a network is on volumes it does not learn from."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,9 @@ class Judge:
 def fixed(pool: Pool, framing: Framing, batch: int, most: int | None) -> list[Batch]:
     """Choose at most so many images evenly, in fixed windows and batches of one size.
 
+    Where there are fewer images, each is looked at through several windows, up to as
+    many as would cover it: a few labelled slices are judged by more than a corner.
+
     Parameters
     ----------
     pool
@@ -108,11 +112,11 @@ def fixed(pool: Pool, framing: Framing, batch: int, most: int | None) -> list[Ba
     batch
         Images in a batch; the last is filled up with unlabelled ones.
     most
-        Number of images at most; None: 32 slices or 2000 patches.
+        Number of windows at most; None: 32 of slices or 2000 patches.
     """
     most = most or (2000 if pool.patches else 32)
-    count = min(most, len(pool.items))
-    chosen = np.linspace(0, len(pool.items) - 1, count).round().astype(int)
+    chosen = _chosen(pool, framing, most)
+    count = len(chosen)
     batches = []
     for start in range(0, count, batch):
         places = chosen[start : start + batch]
@@ -124,3 +128,13 @@ def fixed(pool: Pool, framing: Framing, batch: int, most: int | None) -> list[Ba
             labels = np.concatenate([labels, unknown])
         batches.append((images, labels))
     return batches
+
+
+def _chosen(pool: Pool, framing: Framing, most: int) -> npt.NDArray[np.int64]:
+    """Places of the images to look at, one for each window."""
+    images = len(pool.items)
+    if not images or images >= most:
+        return np.linspace(0, images - 1, min(most, images)).round().astype(np.int64)
+    covering = math.prod(pool.image_shape()[:2]) // math.prod(framing.window)
+    windows = max(1, min(covering, most // images))
+    return np.repeat(np.arange(images), windows)

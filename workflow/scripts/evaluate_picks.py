@@ -16,7 +16,7 @@ found = detection.evaluate(
     snakemake.input.picks,
     snakemake.input.truth,
     snakemake.input.volumes,
-    target=snakemake.params.get("target", [snakemake.wildcards.task]),
+    target=snakemake.params.target,
     seed=snakemake.params.seed,
     **snakemake.params.settings,
 )

@@ -16,6 +16,7 @@ patches.sample(
     tables.read_points(snakemake.input.points),
     snakemake.output.samples,
     name=snakemake.wildcards.volume,
+    target=snakemake.params.target,
     seed=snakemake.params.seed,
     **snakemake.params.settings,
 )

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-implant = simulate_implant(name=snakemake.params.name, **snakemake.params.settings)
+implant = simulate_implant(
+    seed=snakemake.params.seed, name=snakemake.params.name, **snakemake.params.settings
+)
 files.write_tiff(implant.image, snakemake.output.volume)
 files.write_tiff(implant.truth, snakemake.output.truth)
 files.write_tiff(implant.weak, snakemake.output.weak)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 begin(snakemake)
 
 settings = snakemake.params.settings
-minicell = simulate_minicell(name=snakemake.params.name, **settings)
+minicell = simulate_minicell(
+    seed=snakemake.params.seed, name=snakemake.params.name, **settings
+)
 voxel_nm = minicell.facts["settings"]["voxel_nm"]
 files.write_mrc(minicell.image, snakemake.output.volume, voxel_nm=voxel_nm)
 files.write_mrc(minicell.truth, snakemake.output.truth, voxel_nm=voxel_nm)
