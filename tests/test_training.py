@@ -13,6 +13,7 @@ import yaml
 from tomoglean import augment, training
 from tomoglean.networks import store
 from tomoglean.provenance import Refused
+from tomoglean.training import validation
 
 CLASSES = ["background", "thing"]
 TINY = {
@@ -240,6 +241,32 @@ def test_equal_scores_cannot_be_told_apart():
 
 def test_nothing_true_has_no_rank():
     assert training.ranking(np.zeros(3, bool), np.arange(3.0)) is None
+
+
+@pytest.fixture
+def watched(stack, tmp_path):
+    """Windows of 12 x 15 that validation looks at, in `count` slices of 24 x 30."""
+
+    def windows(count, most):
+        path = put(tmp_path / "v.h5", {"z": bright_squares(count)}, volume="v")
+        framing = training.Framing((12, 15), 1, 0.33, 1)
+        return validation.fixed(training.Pool(stack, [path]), framing, 4, most)
+
+    return windows
+
+
+def test_few_validation_slices_are_seen_through_several_windows(watched):
+    labels = np.concatenate([labels for _, labels in watched(1, 32)])
+    assert labels.shape == (2 * 2, 12, 15, 1)
+    assert len({one.tobytes() for one in labels}) > 1
+
+
+@pytest.mark.parametrize(("count", "most", "windows"), [(2, 5, 4), (3, 5, 3), (6, 5, 5)])
+def test_validation_never_looks_at_more_than_it_may(watched, count, most, windows):
+    known = [
+        (labels != 255).any(axis=(1, 2, 3)).sum() for _, labels in watched(count, most)
+    ]
+    assert sum(known) == windows
 
 
 # -- training ------------------------------------------------------------------------
