@@ -9,15 +9,15 @@ from tomoglean.report.blocks import Chart, Charts, Heading, Note, Section
 from tomoglean.report.sources import Row, Source, numbers
 
 VALIDATION = {
-    "val_iou": "mean IoU on validation volumes",
-    "val_f1": "F1 on validation volumes",
+    "val_iou": "mean IoU on validation data",
+    "val_f1": "F1 on validation data",
 }
 
 
 def section(source: Source) -> Section:
     """Show how every round of every task learned."""
     blocks = [block for task in source.study.tasks for block in of_task(source, task)]
-    lead = "Weights are kept from the epoch that did best on the validation volumes."
+    lead = "Weights are kept from the epoch that did best on the validation data."
     return Section("learning", "Learning curves", blocks, lead)
 
 

@@ -8,6 +8,7 @@ from tomoglean.report.blocks import Card, Cell, Note, Section, Table
 from tomoglean.report.detection import shown_use
 from tomoglean.report.sources import Source, flat
 from tomoglean.report.style import number
+from tomoglean.study import slice_numbers
 
 IMPLANT_2019 = "“very high accuracy”, without a figure"
 MEMBRANE_2019 = "a U-Net finds the membrane, without a figure"
@@ -94,9 +95,19 @@ def semantic_headline(source: Source, task: str) -> dict[str, str]:
         return {"what": what, "value": "n/a", "detail": reason}
     bounds = None if one else (summary.get("mean_iou_interval") or {}).get("final")
     spread = f"95 % {number(bounds[0])} to {number(bounds[1])}; " if bounds else ""
-    held = len(summary.get("volumes") or [])
-    detail = f"{spread}{held} {summary.get('use')} volume{'s' if held != 1 else ''}"
+    detail = f"{spread}{_held(source, task, summary)}"
     return {"what": what, "value": number(ours), "detail": detail + _rival(summary, names)}
+
+
+def _held(source: Source, task: str, summary: Mapping[str, Any]) -> str:
+    """Count what the figures rest on: volumes, or slices where a volume has many uses."""
+    use, found = str(summary.get("use")), len(summary.get("volumes") or [])
+    what = "volume"
+    if "same scan" in source.stamps(task):
+        crossed = source.study.tasks[task].get("cross_validation")
+        rows = source.study.label_rows(task, use="train" if crossed else use)
+        found, what = len({z for r in rows for z in slice_numbers(r["slices"])}), "slice"
+    return f"{found} {use} {what}{'s' if found != 1 else ''}"
 
 
 def _rival(summary: Mapping[str, Any], names: list[str]) -> str:
@@ -129,13 +140,17 @@ def headline(source: Source) -> Section:
     """Return the 2019 statements beside ours."""
     rows = [_headline_row(source, task) for task in source.study.tasks]
     head = ["question", "2019 said", "this run", "measured on", "data"]
+    said = any(said_2019(source, task) != NOTHING_2019 for task in source.study.tasks)
+    if not said:
+        rows, head = [[row[0], *row[2:]] for row in rows], [head[0], *head[2:]]
     table = Table(head, rows, empty="The config names no task.")
     stamps = dict.fromkeys(s for task in source.study.tasks for s in source.stamps(task))
     notes = [
         Note(f"{stamp}: {STAMP_WORDS[stamp]}.") for stamp in stamps if stamp in STAMP_WORDS
     ]
     lead = "The 2019 talk gave statements without tables; ours are measured, with what on."
-    return Section("headline", "2019 and now", [table, *notes], lead)
+    title = "2019 and now" if said else "In one line"
+    return Section("headline", title, [table, *notes], lead if said else "")
 
 
 def _headline_row(source: Source, task: str) -> list[Cell]:

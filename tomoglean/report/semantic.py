@@ -8,15 +8,18 @@ from tomoglean.report.blocks import Cell, Heading, Note, Section, Table
 from tomoglean.report.sources import Row, Source, flat
 
 FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
+SMALL_MM3 = 1e-4
 POOLED, MEAN = "pooled", "mean"
 USES = {
     "test": "volumes that served neither training nor stopping",
     "validate": "validation volumes, which also stopped the training",
     "train": "volumes the network was trained on",
 }
+SLICES = {"test": "test slices", "validate": "validation slices", "train": "slices"}
 UNITS = (
     ("_mm_per_year", "mm/year"),
     ("_mm3", "mm³"),
+    ("_um3", "µm³"),
     ("_mm2", "mm²"),
     ("_mm", "mm"),
     ("_um", "µm"),
@@ -33,7 +36,9 @@ def section(source: Source, task: str) -> Section:
         *quantities(source, task),
         *slices.blocks(source, task),
     ]
-    classes = ", ".join(style.words(name) for name in source.classes(task)[1:])
+    names = source.classes(task)
+    named = names[1:] if names[0] == "background" else names
+    classes = ", ".join(style.words(name) for name in named)
     lead = f"Which voxel is what? Classes: {classes}."
     return Section(
         f"task-{task}", style.words(task), blocks, lead=lead, stamps=source.stamps(task)
@@ -49,8 +54,11 @@ def proof(source: Source, task: str) -> list[Any]:
         reason = source.json(f"evaluated/{task}/summary.json").get("reason")
         return [title, Note(f"No figures: {reason or 'nothing was scored yet'}.")]
     shown = [row for row in rows if row.get("use") == use and row.get("volume") == POOLED]
+    pooled = "all volumes pooled"
+    if "same scan" in source.stamps(task):
+        pooled = f"all {SLICES.get(use, use)} pooled"
     told = (
-        f"On {USES.get(use, use)}; all volumes pooled; the mean counts every class, "
+        f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class, "
         "background too; in brackets 95 % intervals over volumes; best of a column in bold."
     )
     tables = [
@@ -59,6 +67,16 @@ def proof(source: Source, task: str) -> list[Any]:
         if any(style.finite(row.get(column)) is not None for row in shown)
     ]
     return [title, *tables, *gap(source, task), *confusion(source, task, use)]
+
+
+def kept_apart(source: Source, task: str, use: str) -> str:
+    """Say what the figures are measured on; slices where volumes share their use."""
+    told = USES.get(use, use)
+    if "same scan" not in source.stamps(task):
+        return told
+    if source.study.tasks[task].get("cross_validation"):
+        return "slices left out of training and stopping, each fold on its own"
+    return told.replace("volumes", "slices")
 
 
 def shown_use(rows: Sequence[Row]) -> str:
@@ -161,16 +179,26 @@ def quantities(source: Source, task: str) -> list[Any]:
     if not measured:
         return []
     wanted = list(dict.fromkeys(name for values in measured.values() for name in values))
+    bone_free = not any("volume_mm3 bone" in values for values in measured.values())
     rows = [
-        [
-            Cell(quantity(name)),
-            *[Cell(_value(v.get(name)), "number") for v in measured.values()],
-        ]
+        _quantity_row(name, [values.get(name) for values in measured.values()])
         for name in wanted
         if _worth_showing(name) and any(v.get(name) is not None for v in measured.values())
+        if not (bone_free and name.startswith("bone_"))
     ]
     table = Table(["quantity", *measured], rows, "", source.stamps(task))
     return [Heading("Measured", f"measured-{task}"), table]
+
+
+def _quantity_row(name: str, values: Sequence[Any]) -> list[Cell]:
+    """Return a row of one quantity; small volumes are told in smaller units."""
+    unit, factor = "_mm3", 1.0
+    known = [found for value in values if (found := style.finite(value)) is not None]
+    if name.startswith("volume_mm3 ") and known and max(known) < SMALL_MM3:
+        unit, factor = "_um3", 1e9
+        values = [None if v is None else float(v) * factor for v in values]
+    told = [Cell(_value(value), "number") for value in values]
+    return [Cell(quantity(name.replace("_mm3", unit, 1))), *told]
 
 
 def _worth_showing(name: str) -> bool:

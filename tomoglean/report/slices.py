@@ -82,11 +82,20 @@ def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
         return [Note(f"{volume}: not {missing} yet, so no pictures.")]
     truth = truth_of(source, task, volume)
     colours = style.class_colours(source.classes(task))
-    use = ", ".join(source.uses(task, volume)) or "predict"
+    use = _served(source, task, volume, truth)
     return [
         _panels(Look(task, volume, use, raw, truth, picked, edge_px(count)), why, colours)
         for why, picked in choose(segmented, truth).items()
     ]
+
+
+def _served(source: Source, task: str, volume: str, truth: Path | None) -> str:
+    """Say what the slices shown served; within one volume that is not what it served."""
+    if source.study.tasks[task].get("cross_validation"):
+        return "left out"
+    if truth is not None and "same scan" in source.stamps(task):
+        return truth.parts[-3]
+    return ", ".join(source.uses(task, volume)) or "predict"
 
 
 def predictions(
