@@ -1,8 +1,8 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-from tomoglean.stage import needs, open_plan, report
+from tomoglean.stage import before, needs, open_plan, report
 
-plan = open_plan(workflow, config, checkpoints)
+plan = open_plan(config, checkpoints)
 settings, code = plan.settings, plan.code
 
 
@@ -21,6 +21,10 @@ include: "rules/train.smk"
 include: "rules/segment.smk"
 include: "rules/detect.smk"
 include: "rules/targets.smk"
+
+
+onstart:
+    before(workflow)
 
 
 onsuccess:

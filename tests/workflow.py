@@ -56,9 +56,9 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
-def write_study(folder: Path) -> Path:
+def write_study(folder: Path, *, exist_ok: bool = False) -> Path:
     """Write a small study with raw files of a few bytes; nobody reads them."""
-    (folder / "config").mkdir(parents=True)
+    (folder / "config").mkdir(parents=True, exist_ok=exist_ok)
     (folder / "raw").mkdir()
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     volumes = [(name, tasks) for tasks, names in VOLUMES.items() for name in names]

@@ -40,10 +40,9 @@ log = logging.getLogger(__name__)
 # -- the Snakefile -------------------------------------------------------------------
 
 
-def open_plan(workflow: Any, overrides: dict[str, Any], checkpoints: Any) -> Plan:
+def open_plan(overrides: dict[str, Any], checkpoints: Any) -> Plan:
     """Read the study that Snakemake runs in; a mistake ends the run with one line."""
     try:
-        refuse_slurm_without_gpu_lock(workflow)
         plan = Plan(overrides, checkpoints)
     except Refused as error:
         raise SystemExit(f"tomoglean: {error}") from None
@@ -52,14 +51,13 @@ def open_plan(workflow: Any, overrides: dict[str, Any], checkpoints: Any) -> Pla
     return plan
 
 
-def refuse_slurm_without_gpu_lock(workflow: Any) -> None:
-    """Refuse to submit GPU jobs from an environment whose TensorFlow has no GPU."""
-    submitting = workflow.is_main_process and not workflow.dryrun
-    slurm = getattr(workflow.executor_plugin, "name", "") == "slurm"
-    if submitting and slurm and "tensorflow_cpu" in _versions():
-        raise Refused(
-            "--profile slurm: expected the GPU environment, found tensorflow-cpu; "
-            "run `make setup GPU=1` in the checkout, then start again"
+def before(workflow: Any) -> None:
+    """Refuse, before the first job, to submit GPU jobs without a TensorFlow for GPUs."""
+    slurm = workflow.executor_plugin.name == "slurm"
+    if slurm and workflow.is_main_process and "tensorflow_cpu" in _versions():
+        raise SystemExit(
+            "tomoglean: --profile slurm: expected the GPU environment, found "
+            "tensorflow-cpu; run `make setup GPU=1` in the checkout, then start again"
         )
 
 
