@@ -333,6 +333,54 @@ def test_figures_within_one_scan_are_marked(tmp_path):
     assert "do not speak for others" in build(study).text
 
 
+def one_scan(full, **changes):
+    """Say that the study's bone labels are three test slices of one scan."""
+    full.tasks["bone"] |= {"split": "within-volume", **changes}
+    full.labels[0] |= {"slices": "0,2-3"}
+    return Source(full)
+
+
+def test_within_one_scan_slices_are_counted_and_not_volumes(full):
+    told = overview.semantic_headline(one_scan(full), "bone")["detail"]
+    assert "3 test slices" in told
+    assert "volume" not in told
+
+
+def test_within_one_scan_figures_are_said_to_rest_on_slices(full):
+    assert "On slices that served neither" in str(semantic.proof(one_scan(full), "bone"))
+
+
+def test_slices_left_out_by_folds_are_said_to_be_so(full):
+    told = str(semantic.proof(one_scan(full, cross_validation=3), "bone"))
+    assert "left out of training and stopping" in told
+
+
+def test_within_one_scan_a_picture_tells_the_use_of_its_slices(full):
+    titles = [panels.title for panels in slices.blocks(one_scan(full), "bone")[1:]]
+    assert titles
+    assert all(title.startswith("rod-1 (test)") for title in titles)
+
+
+def test_without_a_statement_of_2019_there_is_no_such_column(tmp_path):
+    study = study_in(tmp_path)
+    study.config["tasks"] = {"grain": {"kind": "semantic", "classes": ["pore", "clay"]}}
+    section = overview.headline(Source(study))
+    assert "2019" not in str(section)
+
+
+def test_a_first_class_that_is_no_background_is_named(tmp_path):
+    study = study_in(tmp_path)
+    study.tasks["bone"]["classes"] = ["pore", "clay"]
+    assert "pore, clay" in semantic.section(Source(study), "bone").lead
+
+
+def test_tiny_volumes_are_told_in_cubic_micrometres(full):
+    path = full.root / "results/measured/bone/rod-1.json"
+    provenance.write_json({"volume_mm3": {"pore": 2e-9}, "bone_contact_gap_um": 5.0}, path)
+    (row,) = semantic.quantities(Source(full), "bone")[1].rows
+    assert [cell.text for cell in row] == ["volume of pore (µm³)", "2.00"]
+
+
 def test_headline_sets_false_per_true_beside_2019(full):
     row = overview.headline(Source(full)).blocks[0].rows[2]
     assert "about equal to true positives" in row[1].text

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tomoglean import provenance
-from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
+
+if TYPE_CHECKING:
+    from tomoglean.plan import Plan
 
 RECORDS = Path("results/provenance")
 NOTHING_YET = (
@@ -40,8 +42,10 @@ log = logging.getLogger(__name__)
 # -- the Snakefile -------------------------------------------------------------------
 
 
-def open_plan(overrides: dict[str, Any], checkpoints: Any) -> Plan:
+def open_plan(overrides: dict[str, Any], checkpoints: Any) -> "Plan":
     """Read the study that Snakemake runs in; a mistake ends the run with one line."""
+    from tomoglean.plan import Plan  # scripts start faster without it
+
     try:
         plan = Plan(overrides, checkpoints)
     except Refused as error:
@@ -61,7 +65,7 @@ def before(workflow: Any) -> None:
         )
 
 
-def report(plan: Plan, outcome: str) -> None:
+def report(plan: "Plan", outcome: str) -> None:
     """Build the report after a run; a failing report never turns a green run red."""
     from tomoglean import report as reports
 

@@ -106,7 +106,8 @@ def _held(source: Source, task: str, summary: Mapping[str, Any]) -> str:
     if "same scan" in source.stamps(task):
         crossed = source.study.tasks[task].get("cross_validation")
         rows = source.study.label_rows(task, use="train" if crossed else use)
-        found, what = len({z for r in rows for z in slice_numbers(r["slices"])}), "slice"
+        named = {z for row in rows for z in slice_numbers(row.get("slices", ""))}
+        found, what = (len(named), "slice") if named else (found, what)
     return f"{found} {use} {what}{'s' if found != 1 else ''}"
 
 
