@@ -25,6 +25,9 @@ from workflow import (
 DETECTION_CHAIN = ("mask", "classify", "pick", "publish")
 
 
+pytestmark = pytest.mark.xdist_group("rerun")  # they share one finished study
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """Return a checkout and a study in which everything has been made."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from tomoglean import formats, networks, provenance, study
 from tomoglean.fingerprint import fingerprint
+from tomoglean.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -22,8 +23,8 @@ ID = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 class Plan:
     """What the rules ask: settings, code, resources, and who feeds whom."""
 
-    def __init__(self, overrides: dict[str, Any], checkpoints: Any) -> None:
-        self.study = study.read(Path(), overrides)
+    def __init__(self, study: Study, checkpoints: Any = None) -> None:
+        self.study = study
         self.checkpoints = checkpoints
 
     def constraints(self) -> dict[str, str]:

@@ -44,10 +44,11 @@ log = logging.getLogger(__name__)
 
 def open_plan(overrides: dict[str, Any], checkpoints: Any) -> "Plan":
     """Read the study that Snakemake runs in; a mistake ends the run with one line."""
-    from tomoglean.plan import Plan  # scripts start faster without it
+    from tomoglean import study  # scripts start faster without these
+    from tomoglean.plan import Plan
 
     try:
-        plan = Plan(overrides, checkpoints)
+        plan = Plan(study.read(Path(), overrides), checkpoints)
     except Refused as error:
         raise SystemExit(f"tomoglean: {error}") from None
     if not plan.study.volumes:
