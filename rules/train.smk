@@ -103,7 +103,6 @@ rule relabel:
     input:
         weak="results/converted/{task}/train/weak/{volume}.h5",
         predicted=plan.out_of_fold,
-        corrected=plan.corrected,
         calibration_predicted=plan.calibration_predicted,
         calibration_corrected=plan.calibration_corrected,
     output:

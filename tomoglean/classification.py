@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import patches, volumes
-from tomoglean.intensities import standardise
+from tomoglean.intensities import thick_slices
 from tomoglean.networks import patchwise
 from tomoglean.provenance import Refused, read_json
 from tomoglean.volumes import Volume
@@ -93,6 +93,7 @@ def classify(
     classifier: Classifier,
     out: str | os.PathLike[str],
     *,
+    thickness_nm: float = 0.0,
     smooth_nm: float = 0.0,
     batch: int = 4096,
     threads: int = 1,
@@ -112,6 +113,8 @@ def classify(
         From `load`.
     out
         The score map: float16 in [0, 1], zero outside the mask.
+    thickness_nm
+        Thickness of the slices that the classifier was trained on, as in `patches.sample`.
     smooth_nm
         Scores are averaged along z over so many nm to either side, within the mask; 0 for
         none.
@@ -142,9 +145,9 @@ def classify(
             ) as file,
             ThreadPoolExecutor(threads) as pool,
         ):
-            scored = _score_slices(image, inside, known, classifier, batch, pool)
-            reach = round(smooth_nm / image.voxel_nm[0])
-            slices = iter(smoothed(scored, reach))
+            thick = round(thickness_nm / 2 / image.voxel_nm[0])
+            scored = _score_slices(image, inside, known, classifier, batch, pool, thick)
+            slices = iter(smoothed(scored, round(smooth_nm / image.voxel_nm[0])))
             for slab in volumes.slabs(image.shape[0]):
                 block = list(islice(slices, slab.stop - slab.start))
                 file["data"][slab] = np.asarray(block, np.float16)
@@ -157,16 +160,18 @@ def _score_slices(
     classifier: Classifier,
     batch: int,
     pool: ThreadPoolExecutor,
+    reach: int,
 ) -> Iterator[Scored]:
     """Yield scores and mask of every slice, in order."""
 
     def score(grey: Any, inside: npt.NDArray[np.bool_]) -> Image:
-        return score_slice(classifier, standardise(grey, known), inside, batch)
+        return score_slice(classifier, grey, inside, batch)
 
     for slab in volumes.slabs(volume.shape[0]):
         inside = np.asarray(mask.data[slab]) != 0
         if inside.any():
-            yield from zip(pool.map(score, volume.data[slab], inside), inside, strict=True)
+            grey = thick_slices(volume.data, volume.shape[0], slab, known, reach=reach)
+            yield from zip(pool.map(score, grey, inside), inside, strict=True)
         else:
             yield from zip(np.zeros(inside.shape, np.float32), inside, strict=True)
 

@@ -47,3 +47,35 @@ def standardise(
     clipped = np.clip(np.asarray(values, np.float32), known["p_low"], known["p_high"])
     spread = known["std"] or 1.0
     return ((clipped - np.float32(known["mean"])) / np.float32(spread)).astype(np.float32)
+
+
+def thick_slices(
+    data: Any, depth: int, slab: slice, attrs: Mapping[str, Any], *, reach: int
+) -> npt.NDArray[np.float32]:
+    """Average every slice of a slab with its neighbours, to see more than the noise.
+
+    Parameters
+    ----------
+    data
+        Raw grey values of shape (Z, Y, X), in memory or on disk.
+    depth
+        Number of slices Z.
+    slab
+        The slices wanted.
+    attrs
+        Fingerprint, as in `standardise`.
+    reach
+        Slices on either side that count; fewer at the ends of the volume.
+
+    Returns
+    -------
+    ndarray of shape (slices of the slab, Y, X)
+        Means of standardised grey values.
+    """
+    first = max(slab.start - reach, 0)
+    grey = standardise(data[first : min(slab.stop + reach, depth)], attrs)
+    means = [
+        grey[max(z - reach - first, 0) : z + reach + 1 - first].mean(axis=0)
+        for z in range(slab.start, slab.stop)
+    ]
+    return np.asarray(means, np.float32)

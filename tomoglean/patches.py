@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from tomoglean import volumes
-from tomoglean.intensities import standardise
+from tomoglean.intensities import thick_slices
 from tomoglean.provenance import Refused, replacing
 from tomoglean.tables import Points
 from tomoglean.volumes import Volume
@@ -78,6 +78,7 @@ def sample(
     seed: int,
     target: Sequence[str] = ("t3ss",),
     patch_px: int = 50,
+    thickness_nm: float = 0.0,
     positive_nm: float = 5.0,
     ignore_nm: float = 15.0,
     positives_per_point: int = 48,
@@ -111,6 +112,9 @@ def sample(
         Classes of points that are positives; points of other classes are decoys.
     patch_px
         Edge of a patch in pixels.
+    thickness_nm
+        Thickness of the slices that patches are cut from, in nm: so many neighbours along z
+        are averaged; 0 takes single slices.
     positive_nm, ignore_nm
         Radii of the positive ball and of the ring around it that is left out, in nm.
     positives_per_point
@@ -164,7 +168,8 @@ def sample(
         order = np.lexsort([*places.T[::-1], labels])
         order = order[np.argsort(places[order, 0], kind="stable")]
         attrs = {"volume": name, "classes": ["other", "complex"]}
-        _write(image, volume, places[order], labels[order], patch_px, out, attrs)
+        reach = round(thickness_nm / 2 / image.voxel_nm[0])
+        _write(image, volume, places[order], labels[order], patch_px, out, attrs, reach)
 
 
 def positives(
@@ -314,6 +319,7 @@ def _write(
     patch_px: int,
     out: str | os.PathLike[str],
     attrs: dict[str, Any],
+    reach: int,
 ) -> None:
     """Write the examples file; `places` are sorted by slice."""
     shape = (len(places), patch_px, patch_px)
@@ -330,7 +336,7 @@ def _write(
         for slab in volumes.slabs(volume.shape[0]):
             start, stop = np.searchsorted(places[:, 0], [slab.start, slab.stop])
             if start < stop:
-                grey = standardise(volume.data[slab], known)
+                grey = thick_slices(volume.data, volume.shape[0], slab, known, reach=reach)
                 here = places[start:stop] - (slab.start, 0, 0)
                 images[start:stop] = _cut_slab(grey, here, patch_px)
 

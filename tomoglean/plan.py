@@ -86,6 +86,10 @@ class Plan:
         target: list[str] = self.study.tasks[wildcards.task]["target"]
         return target or [wildcards.task]
 
+    def thickness_nm(self, wildcards: Any) -> float:
+        """Thickness of the slices a detection task looks at."""
+        return float(self.study.tasks[wildcards.task]["sample"]["thickness_nm"])
+
     @property
     def seed(self) -> int:
         """Seed of the study."""
@@ -179,10 +183,6 @@ class Plan:
     def _out_of_fold(self, task: str, volume: str) -> str:
         fold = self.study.fold(task, volume)
         return f"results/segmented/{task}/weak-{fold}/{volume}.h5"
-
-    def corrected(self, wildcards: Any) -> list[str]:
-        """Corrected slices of one volume, if there are any."""
-        return self._corrected(wildcards.task, [wildcards.volume])
 
     def _corrected(self, task: str, volumes: list[str]) -> list[str]:
         have = set(self.study.labelled(task, use="train", kind="clean"))

@@ -14,7 +14,6 @@ relabelling.relabel(
     snakemake.input.weak,
     snakemake.input.predicted,
     snakemake.output.labels,
-    corrected=snakemake.input.corrected,
     calibration_predicted=snakemake.input.calibration_predicted,
     calibration_corrected=snakemake.input.calibration_corrected,
     **snakemake.params.settings,
