@@ -38,3 +38,25 @@ def test_constant_volume_gives_zeros():
 def test_missing_fingerprint_is_named():
     with pytest.raises(ValueError, match="p_high, std"):
         intensities.standardise(np.zeros(1), {"p_low": 0, "mean": 0})
+
+
+KNOWN = {"p_low": -100.0, "p_high": 100.0, "mean": 0.0, "std": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("reach", "expected"), [(0, [0, 1, 2, 3, 4]), (1, [0.5, 1, 2, 3, 3.5])]
+)
+def test_thick_slices_average_neighbours_and_fewer_at_the_ends(reach, expected):
+    ramp = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
+    found = intensities.thick_slices(ramp, 5, slice(0, 5), KNOWN, reach=reach)
+    assert found[:, 0, 0].tolist() == expected
+
+
+def test_thick_slices_do_not_depend_on_the_slab():
+    grey = np.random.default_rng(1).normal(size=(9, 4, 5)).astype(np.float32)
+    whole = intensities.thick_slices(grey, 9, slice(0, 9), KNOWN, reach=2)
+    parts = [
+        intensities.thick_slices(grey, 9, slab, KNOWN, reach=2)
+        for slab in (slice(0, 4), slice(4, 9))
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
