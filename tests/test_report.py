@@ -347,6 +347,11 @@ def one_scan(full, **changes):
     return Source(full)
 
 
+def test_a_page_rebuilt_without_a_run_does_not_speak_of_failure(full):
+    assert overview.alerts(Source(full), "rebuilt", "") == []
+    assert [note.tone for note in overview.alerts(Source(full), "failed", "")] == ["bad"]
+
+
 def test_within_one_scan_slices_are_counted_and_not_volumes(full):
     told = overview.semantic_headline(one_scan(full), "bone")["detail"]
     assert "3 test slices" in told

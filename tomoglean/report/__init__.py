@@ -31,7 +31,7 @@ def build(study: Study, *, outcome: str, message: str = "") -> Path:
     study
         The study, as read from its folder.
     outcome
-        How the run ended: green or failed.
+        How the run ended, green or failed; rebuilt where nothing was run.
     message
         One line on why, shown on top; folders are taken out of it.
 

@@ -118,7 +118,8 @@ def _rival(summary: Mapping[str, Any], names: list[str]) -> str:
     if len(names) == 2:
         figure = ((summary.get("iou") or {}).get(best) or {}).get(names[1])
         surface = (summary.get("surface_dice") or {}).get("final") or {}
-        more = f"; surface Dice {number(surface.get(names[1]))}"
+        known = style.finite(surface.get(names[1]))
+        more = "" if known is None else f"; surface Dice {number(known)}"
     return (f"; best baseline: {style.words(best)} {number(figure)}" if best else "") + more
 
 
@@ -264,7 +265,7 @@ def _found_picks(source: Source, task: str, volume: str) -> list[str]:
 def alerts(source: Source, outcome: str, message: str) -> list[Note]:
     """Return what a reader must know first: failure and refusals."""
     notes = []
-    if outcome != "green":
+    if outcome == "failed":
         notes.append(Note(message or "The run ended before everything was made.", "bad"))
     elif message:
         notes.append(Note(message))
