@@ -5,6 +5,9 @@ set -eu
 kind=${1:-cpu}
 here=$(cd "$(dirname "$0")/.." && pwd)
 venv=$here/.venv
+if [ "$kind" = cpu ] && grep -q '^gpu' "$venv/tomoglean-lock" 2>/dev/null; then
+    kind=gpu # a GPU environment stays one; `make clean` begins anew
+fi
 lock=$here/envs/$kind.lock.txt
 stamp=$venv/tomoglean-lock
 case $kind in
@@ -15,10 +18,6 @@ esac
 
 wanted="$kind $(cat "$lock" "$here/envs/uv.lock.txt" | sha256sum | cut -d' ' -f1)"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
-    exit 0
-fi
-if [ -f "$stamp" ] && [ "$kind" = cpu ] && grep -q '^gpu' "$stamp" && [ "${CPU:-0}" != 1 ]; then
-    echo "setup: .venv holds the GPU environment; keeping it (CPU=1 replaces it)" >&2
     exit 0
 fi
 

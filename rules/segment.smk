@@ -33,7 +33,6 @@ rule measure:
     """Measure what was segmented."""
     input:
         segmented="results/segmented/{task}/final/{volume}.h5",
-        volume="results/converted/{volume}.h5",
     output:
         measured="results/measured/{task}/{volume}.json",
     log:
@@ -45,7 +44,6 @@ rule measure:
     params:
         settings=settings("measure"),
         classes=plan.classes,
-        row=plan.row,
         code=code("measure"),
     script:
         "../workflow/scripts/measure.py"
@@ -77,6 +75,7 @@ rule evaluate:
         cases=plan.accepted_cases,
         example_rounds=plan.baseline_rounds,
         classes=plan.classes,
+        labels=plan.label_states,
         split=plan.task("split"),
         seed=plan.seed,
         code=code("evaluate"),

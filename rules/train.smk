@@ -68,10 +68,12 @@ rule train:
         "logs/train/{task}/{round}.log",
     conda:
         "../envs/tomoglean.yaml"
+    threads: plan.threads
     resources:
         **needs("train"),
     params:
         settings=settings("train"),
+        start_sha256=plan.start_sha256,
         classes=plan.classes,
         seed=plan.seed,
         code=code("train"),

@@ -1,7 +1,11 @@
 """Twenty mistakes a scientist makes: one clear line in the dry run, before any job."""
 
+from pathlib import Path
+
 import pytest
 
+from tomoglean import study
+from tomoglean.provenance import Refused
 from workflow import ROOT, append, edit, snakemake, write_study
 
 CONFIG, VOLUMES, LABELS = (
@@ -10,11 +14,11 @@ CONFIG, VOLUMES, LABELS = (
 
 
 def swap(name, old, new):
-    return lambda study: edit(study / name, old, new)
+    return lambda folder: edit(folder / name, old, new)
 
 
 def row(name, *cells):
-    return lambda study: append(study / name, cells)
+    return lambda folder: append(folder / name, cells)
 
 
 MISTAKES = {
@@ -51,6 +55,28 @@ MISTAKES = {
         row(LABELS, "t3ss", "v", "points", "test", "raw/t3ss-v-points.csv", ""),
         "unit",
     ),
+    "network of another kind": (
+        swap(
+            CONFIG, "membrane: membrane", "membrane: membrane\n    train: {network: unet}"
+        ),
+        "lenet5_modified",
+    ),
+    "too few weak volumes for the folds": (
+        swap(CONFIG, "kind: semantic", "kind: semantic\n    folds: 3"),
+        "3 folds",
+    ),
+    "search in a membrane trained on the test": (
+        swap(LABELS, "t3ss\tu\tpoints\ttrain", "t3ss\tu\tpoints\ttest"),
+        "one of the two",
+    ),
+    "older weights that are not there": (
+        swap(
+            CONFIG,
+            "membrane: membrane",
+            "membrane: membrane\n    train: {start_from: no.h5}",
+        ),
+        "no.h5",
+    ),
     "column of no table": (swap(VOLUMES, "voxel_nm", "voxel"), "voxel"),
 }
 QUICK = {"typo", "id ../x", "missing file"}
@@ -62,31 +88,42 @@ CASES = [
 
 @pytest.mark.parametrize(("mistake", "words"), CASES)
 def test_a_mistake_is_one_line_before_any_job(tmp_path, mistake, words):
-    study = write_study(tmp_path / "study")
-    mistake(study)
-    done = snakemake(ROOT, study, "-n")
+    folder = write_study(tmp_path / "study")
+    mistake(folder)
+    done = snakemake(ROOT, folder, "-n")
     said = [line for line in done.stderr.splitlines() if "profile" not in line]
     assert done.returncode == 1
     assert len(said) == 1, done.stderr
     assert said[0].startswith("tomoglean: config/")
     assert words in said[0]
-    assert not (study / "results").exists()
+    assert not (folder / "results").exists()
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_refused_by_the_reader(tmp_path, monkeypatch, mistake, words):
+    folder = write_study(tmp_path / "study")
+    mistake(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(Refused) as caught:
+        study.read(Path())
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["007", "NA", "1e5", "None"])
 def test_ids_that_look_like_numbers_are_ids(tmp_path, name):
-    study = write_study(tmp_path / "study")
-    append(study / VOLUMES, (name, "bone", "raw/a.mrc", "5"))
-    done = snakemake(ROOT, study, "-n", f"results/checked/{name}.json")
+    folder = write_study(tmp_path / "study")
+    append(folder / VOLUMES, (name, "bone", "raw/a.mrc", "5"))
+    done = snakemake(ROOT, folder, "-n", f"results/checked/{name}.json")
     assert done.returncode == 0, done.stderr
     assert f"wildcards: volume={name}" in done.stdout + done.stderr
 
 
 def test_an_empty_study_says_what_to_fill_in(tmp_path):
-    study = write_study(tmp_path / "study")
+    folder = write_study(tmp_path / "study")
     for table in (VOLUMES, LABELS):
-        head = (study / table).read_text().splitlines()[0]
-        (study / table).write_text(head + "\n")
-    done = snakemake(ROOT, study, "-n")
+        head = (folder / table).read_text().splitlines()[0]
+        (folder / table).write_text(head + "\n")
+    done = snakemake(ROOT, folder, "-n")
     assert done.returncode == 0
     assert "holds no volume yet" in done.stderr

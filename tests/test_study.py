@@ -155,3 +155,19 @@ def test_a_mistake_in_a_table_is_one_line(make, volumes, labels, words):
 def test_ids_stay_text(make, tmp_path, name):
     found = make([(name, "bone", "a.tif", "")])
     assert found.volumes[0]["volume"] == name
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"), [("0-5", "5-9", "slice 5"), ("0-5", "", "empty")]
+)
+def test_a_slice_has_one_use(make, train, test, words):
+    rows = [label("a", "clean", slices=train), label("a", "clean", "test", slices=test)]
+    with pytest.raises(Refused, match=words):
+        make([volume("a")], rows, bone={"split": "within-volume"})
+
+
+def test_a_control_named_like_a_round_changes_nothing_of_that_round(make):
+    bone = {"controls": {"final": {"labels": ["truth"], "train": {"epochs": 99}}}}
+    found = make([volume("a")], [label("a", "clean"), label("a", "truth")], bone=bone)
+    assert found.kinds("bone", "final", "a", "train") == ["clean"]
+    assert found.kinds("bone", "control-final", "a", "train") == ["truth"]

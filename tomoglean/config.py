@@ -24,6 +24,7 @@ STAGES = {
         "sample", "augment", "train", "mask", "classify", "pick", "evaluate", "average",
     ),
 }  # fmt: skip
+USUAL_NETWORK = {"semantic": "unet", "detection": "lenet5_modified"}
 TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -87,6 +88,7 @@ def _complete_task(task: Mapping[str, Any], name: str, where: str) -> dict[str, 
         kinds = " or ".join(STAGES)
         raise Refused(f"{name}: {where}.kind: expected {kinds}, found {kind!r}")
     full = filled(task, f"task-{kind}", name, where)
+    full["train"] = {"network": USUAL_NETWORK[kind], **full["train"]}
     for stage in STAGES[kind]:
         full[stage] = _complete_stage(full[stage], stage, kind, name, f"{where}.{stage}")
     for control, block in full["controls"].items():
@@ -101,7 +103,12 @@ def _complete_stage(
     block: Mapping[str, Any], stage: str, kind: str, name: str, where: str
 ) -> dict[str, Any]:
     schema = f"{stage}-{kind}" if stage == "evaluate" else stage
-    return filled(block, schema, name, where)
+    full = filled(block, schema, name, where)
+    network = full.get("network", "")
+    if stage == "train" and (network == "unet") != (kind == "semantic"):
+        fitting = "unet" if kind == "semantic" else "lenet5 or lenet5_modified"
+        raise Refused(f"{name}: {where}.network: expected {fitting}, found {network}")
+    return full
 
 
 def _check_membranes(tasks: Mapping[str, Any], name: str) -> None:

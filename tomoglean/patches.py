@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from tomoglean import volumes
-from tomoglean.intensities import thick_slices
+from tomoglean.intensities import fingerprint, thick_slices
 from tomoglean.provenance import Refused, replacing
 from tomoglean.tables import Points
 from tomoglean.volumes import Volume
@@ -326,6 +326,7 @@ def _write(
     known = volumes.attributes(path)
     with replacing(out) as partial, h5py.File(partial, "w") as file:
         file.attrs.update({"voxel_nm": volume.voxel_nm, "kind": "patches", **attrs})
+        file.attrs.update(fingerprint(known))
         group = file.create_group("patches")
         images = group.create_dataset(
             "images", shape, np.float32, chunks=(1, *shape[1:]), maxshape=(None, *shape[1:])

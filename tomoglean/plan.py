@@ -48,8 +48,8 @@ class Plan:
 
         def of(wildcards: Any) -> dict[str, Any]:
             block = self.study.tasks[wildcards.task]
-            control = getattr(wildcards, "round", "").removeprefix("control-")
-            return {**block[stage], **block["controls"].get(control, {}).get(stage, {})}
+            control = self.study.control(wildcards.task, getattr(wildcards, "round", ""))
+            return {**block[stage], **control.get(stage, {})}
 
         return of
 
@@ -85,6 +85,15 @@ class Plan:
         """Classes of points that count as the complex of a detection task."""
         target: list[str] = self.study.tasks[wildcards.task]["target"]
         return target or [wildcards.task]
+
+    def threads(self, wildcards: Any) -> int:
+        """Threads that a training runs; they change its bits, so they are a setting."""
+        return int(self.settings("train")(wildcards)["threads"] or 1)
+
+    def start_sha256(self, wildcards: Any) -> str | None:
+        """Hash of the older weights that a training starts from."""
+        path = self.settings("train")(wildcards)["start_from"]
+        return _remembered_sha256(path) if path else None
 
     def thickness_nm(self, wildcards: Any) -> float:
         """Thickness of the slices a detection task looks at."""
@@ -273,6 +282,14 @@ class Plan:
 
         return of
 
+    def label_states(self, wildcards: Any) -> dict[str, str]:
+        """Label kinds that each round of a task learns from, such as relabelled+clean."""
+        task = wildcards.task
+        return {
+            round_: "+".join(self.study.wanted_kinds(task, round_))
+            for round_ in self.study.rounds(task)
+        }
+
     def weak_labels(self, wildcards: Any) -> list[str]:
         """Weak labels of test volumes, where there are any: the first line of the proof."""
         task = wildcards.task
@@ -443,11 +460,11 @@ def _remembered_sha256(path: str) -> str | None:
     if path.startswith(study.SIMULATED):
         return None
     source = study.resolve(path, Path())
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    found = sorted(source.rglob("*")) if source.is_dir() else [source]
+    stats = [(file, file.stat()) for file in found if file.is_file()]
     stamp = [
-        [str(f), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino]
-        for f in files
-        if (s := f.stat())
+        [str(file), now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino]
+        for file, now in stats
     ]
     known = provenance.read_json(HASHES) if HASHES.is_file() else {}
     if known.get(path, {}).get("stamp") != stamp:

@@ -38,15 +38,12 @@ def told(facts: Mapping[str, Any]) -> str:
     lines += [f"  {message}" for message in facts["messages"]]
     if facts["verdict"] != "refused":
         lines += _facts(facts)
-        row = {
-            column: cell
-            for column, cell in facts["row"].items()
-            if cell or column == "tasks"
-        }
+        columns = list(config.read_schema("volumes")["properties"])
+        row = {column: str(facts["row"].get(column, "")) for column in columns}
         lines += [
-            "  for config/volumes.tsv (TAB between the columns; fill in the tasks):",
+            "  the row for config/volumes.tsv, under these columns; fill in the tasks:",
             "\t".join(row),
-            "\t".join(row.values()),
+            "\t".join({**row, "tasks": "TASKS"}.values()),
         ]
     return "\n".join(lines) + "\n"
 

@@ -81,12 +81,19 @@ def report(plan: "Plan", outcome: str) -> None:
 
 # -- resources -----------------------------------------------------------------------
 
-MEMORY_MB = {"train": 6000, "export": 6000, "classify": 2000, "average": 3000}
+MEMORY_MB = {
+    "train": 6000,
+    "export": 6000,
+    "segment": 4500,
+    "mask": 4000,
+    "classify": 2000,
+    "average": 3000,
+}
 MINUTES = {"train": 480, "segment": 120, "classify": 120, "evaluate": 120}
 
 
 def needs(stage: str) -> dict[str, Any]:
-    """Resources of a stage; memory and time grow with the input and the attempt."""
+    """Resources of a stage: memory by input and attempt, time by attempt."""
 
     def mem_mb(wildcards: Any, input: Any, attempt: int) -> int:
         base = MEMORY_MB.get(stage, 1500)

@@ -79,9 +79,15 @@ class Study:
         """Label kinds a round learns from."""
         if round_.startswith("weak"):
             return ["weak"]
-        control = self.tasks[task]["controls"].get(round_.removeprefix("control-"), {})
+        control = self.control(task, round_)
         usual = ["relabelled", "clean"] if self.has_weak(task) else ["clean"]
         return control.get("labels") or usual
+
+    def control(self, task: str, round_: str) -> dict[str, Any]:
+        """Block of a control round; empty for every other round."""
+        kind, _, name = round_.partition("-")
+        block: dict[str, Any] = self.tasks[task]["controls"].get(name, {})
+        return block if kind == "control" else {}
 
     def has_weak(self, task: str) -> bool:
         """Whether a task has weak labels to learn from, and so needs relabelling."""
@@ -214,6 +220,9 @@ def _check_labels(study: Study) -> None:
         _check_path(row, where, study)
     for task in study.tasks:
         _check_uses(study, task, name)
+        _check_start(study, task)
+    for task in study.of_kind("detection"):
+        _check_search(study, task, name)
 
 
 def _check_kind(row: Mapping[str, str], where: str, study: Study) -> None:
@@ -237,8 +246,58 @@ def _check_uses(study: Study, task: str, name: str) -> None:
                     f"{name}: {task}, {volume}: used for {' and '.join(sorted(found))}; "
                     "one volume has one use, or set split: within-volume"
                 )
+    else:
+        _check_slices(study, task, name)
+    weak = study.labelled(task, use="train", kind="weak")
+    if 0 < len(weak) < block.get("folds", 0):
+        raise Refused(
+            f"{name}: {task}: {block['folds']} folds need as many volumes with weak labels "
+            f"to train on, found {len(weak)}; label another volume or use kind clean"
+        )
     if block.get("cross_validation"):
         _check_cross_validation(study, task, name)
+
+
+def _check_slices(study: Study, task: str, name: str) -> None:
+    """Refuse a slice of a volume in two uses, and a use that does not name its slices."""
+    for volume in study.volumes_of(task):
+        taken: dict[int, str] = {}
+        rows = study.label_rows(task, volume=volume)
+        for row in rows:
+            if len({other["use"] for other in rows}) > 1 and not row["slices"]:
+                raise Refused(
+                    f"{name}: {task}, {volume}: the column 'slices' is empty; a volume in "
+                    "several uses needs the slices of each"
+                )
+            for z in slice_numbers(row["slices"]):
+                if taken.setdefault(z, row["use"]) != row["use"]:
+                    raise Refused(
+                        f"{name}: {task}, {volume}: slice {z} serves {taken[z]} and "
+                        f"{row['use']}; a slice has one use"
+                    )
+
+
+def _check_start(study: Study, task: str) -> None:
+    block = study.tasks[task]
+    for settings in (block["train"], *(c["train"] for c in block["controls"].values())):
+        path = settings["start_from"]
+        if path and not resolve(path, study.root).is_file():
+            raise Refused(
+                f"{study.root / 'config' / 'config.yaml'}: tasks.{task}.train.start_from: "
+                f"no such file: {path}; give the weights file of an older study"
+            )
+
+
+def _check_search(study: Study, task: str, name: str) -> None:
+    """Refuse to judge a search in a membrane whose network has seen the answer."""
+    membrane = study.tasks[task]["membrane"]
+    seen = set(study.labelled(membrane, use="train"))
+    judged = {v for use in ("validate", "test") for v in study.labelled(task, use=use)}
+    for volume in sorted(seen & judged):
+        raise Refused(
+            f"{name}: {task}, {volume}: tests or validates {task}, but trains {membrane}, "
+            "in which it searches; give it one of the two"
+        )
 
 
 def _check_cross_validation(study: Study, task: str, name: str) -> None:

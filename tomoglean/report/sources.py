@@ -1,14 +1,13 @@
 """What a study holds so far, read without ever failing: a missing file is an empty one."""
 
 import csv
-import json
 import logging
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tomoglean import provenance, volumes
@@ -203,11 +202,6 @@ def discreet_tree(value: Any, root: Path) -> Any:
     return discreet(value, root) if isinstance(value, str) else value
 
 
-def file_name(path: str) -> str:
-    """Return the last part of a path."""
-    return PurePosixPath(path).name
-
-
 def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Flatten nested objects: {'a': {'b': 1}} becomes {'a b': 1}; lists stay out."""
     if not isinstance(value, dict):
@@ -216,8 +210,3 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         found.update(flat(inner, f"{name} {key}".strip()))
     return found
-
-
-def as_json(value: Any) -> str:
-    """Write any value as indented JSON for reading."""
-    return json.dumps(value, indent=2, default=str, ensure_ascii=False)

@@ -98,6 +98,7 @@ def evaluate(
     example_rounds: Sequence[str],
     weak: Files,
     classes: Sequence[str],
+    labels: Mapping[str, str],
     split: str,
     seed: int,
     tolerance_px: float,
@@ -118,6 +119,8 @@ def evaluate(
         Examples files the baselines learn from, and the round each belongs to.
     weak
         Weak labels of some of the volumes, in files named after them.
+    labels
+        What each round learned from, such as weak or relabelled+clean, by round.
     classes
         Names of the classes, in the order of their labels.
     split
@@ -157,7 +160,7 @@ def evaluate(
     for case in (case for case in final if case.volume in hand_made):
         judge.stored(WEAK_LABELS, case, hand_made[case.volume])
 
-    context = Context(tuple(classes), STAMPS[split], bootstrap, seed)
+    context = Context(tuple(classes), STAMPS[split], bootstrap, seed, labels)
     return Evaluation(
         scores=list(score_rows(judge.ledger, context)),
         confusion=list(confusion_rows(judge.ledger, context)),
@@ -225,13 +228,13 @@ class Context:
     stamp: str
     bootstrap: int
     seed: int
+    labels: Mapping[str, str]
 
-
-def label_state(method: str) -> str:
-    """Name the labels a method learned from."""
-    if method in (WEAK_LABELS, "weak") or re.fullmatch(r"weak-\d+", method):
-        return "weak"
-    return method.removeprefix(CONTROL) if method.startswith(CONTROL) else FINAL
+    def label_state(self, method: str) -> str:
+        """Name the labels a method learned from; baselines learn from the final ones."""
+        if method == WEAK_LABELS:
+            return "weak"
+        return self.labels.get(method, self.labels.get(FINAL, FINAL))
 
 
 def score_rows(ledger: Ledger, context: Context) -> Iterator[Row]:
@@ -239,7 +242,7 @@ def score_rows(ledger: Ledger, context: Context) -> Iterator[Row]:
     for (method, use), members in ledger.tallies.items():
         shared = {
             "method": method,
-            "labels": label_state(method),
+            "labels": context.label_state(method),
             "split": context.stamp,
             "use": use,
         }
@@ -349,10 +352,10 @@ def summarise(ledger: Ledger, context: Context, oracle: str) -> dict[str, Any]:
         },
         "mean_surface_dice": {n: t.averages()["surface_dice"] for n, t in pooled.items()},
         **by_class,
-        "labels": {name: label_state(name) for name in pooled},
+        "labels": {name: context.label_state(name) for name in pooled},
         "best_baseline": best and {"method": best[0], "mean_iou": best[1]},
         "margin_over_best_baseline": over,
-        "gap_closed": gap_closed(mean_iou, oracle),
+        "gap_closed": gap_closed(mean_iou, oracle, context.labels),
     }
 
 
@@ -364,13 +367,24 @@ def _best(
     return max(defined, key=lambda pair: pair[1], default=None)
 
 
-def gap_closed(mean_iou: Mapping[str, float | None], oracle: str) -> dict[str, Any]:
+def gap_closed(
+    mean_iou: Mapping[str, float | None], oracle: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
     """Share of the gap between the best control and the oracle that retraining closes.
+
+    Controls are all rounds that do without relabelled labels: `labels` names, by round,
+    what each learned from.
 
     Negative where retraining does worse than the best control; None with a reason where
     there is no gap to close.
     """
-    controls = [name for name in mean_iou if name.startswith(CONTROL) and name != oracle]
+    controls = [
+        name
+        for name in mean_iou
+        if name in labels
+        and "relabelled" not in labels[name]
+        and name not in (oracle, FINAL)
+    ]
     best = _best(mean_iou, controls)
     top, final = mean_iou.get(oracle), mean_iou.get(FINAL)
     found: dict[str, Any] = {"value": None, "reason": None, "final": final, "oracle": top}

@@ -40,8 +40,6 @@ CROWD, CROWD_NM = 0.5, 1.7
 # Variance of the signal in a default cell: sets the noise where there is no cell.
 REFERENCE_VARIANCE = 0.0055
 
-Axes3 = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
-
 
 @dataclass(frozen=True)
 class Minicell:

@@ -46,6 +46,9 @@ class Settings:
         Steps of one epoch; None shows every image once.
     learning_rate, weight_decay
         AdamW (arXiv:1711.05101); the rate falls to zero as a cosine of the step.
+    warmup_steps
+        Steps over which the rate first rises in a line; without normalisation a high
+        rate from the first step on may end in saturated outputs that learn no more.
     ema
         Momentum of the running mean of the weights that is validated and stored; 0 is off.
     class_weights
@@ -79,6 +82,7 @@ class Settings:
     steps_per_epoch: int | None = None
     learning_rate: float = 0.001
     weight_decay: float = 0.0001
+    warmup_steps: int = 0
     ema: float = 0.0
     class_weights: Sequence[float] | None = None
     positive_share: float | None = 0.5
@@ -228,9 +232,11 @@ def _architecture(
 
 
 def _optimizer(settings: Settings, steps: int) -> Any:
-    rate = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate, steps * settings.epochs
-    )
+    top, rising = settings.learning_rate, settings.warmup_steps
+    falling = max(steps * settings.epochs - rising, 1)
+    warm = {"warmup_target": top, "warmup_steps": rising} if rising else {}
+    first = 0.0 if rising else top
+    rate = keras.optimizers.schedules.CosineDecay(first, falling, **warm)
     ema = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
     return keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay, **ema)
 

@@ -15,7 +15,8 @@ given, params = snakemake.input, snakemake.params
 found = semantic.evaluate(
     *(params.cases, given.predicted, given.truth, given.volumes),
     **{name: given[name] for name in ("examples", "weak")},
-    **{name: params[name] for name in ("example_rounds", "classes", "split", "seed")},
+    **{name: params[name] for name in ("example_rounds", "classes", "labels")},
+    **{name: params[name] for name in ("split", "seed")},
     **params.settings,
 )
 provenance.write_json(found.summary, snakemake.output.summary)
