@@ -116,3 +116,16 @@ def test_every_default_fits_its_own_schema():
                 assert not list(
                     config.Draft202012Validator(schema).iter_errors({key: part["default"]})
                 )
+
+
+@pytest.mark.parametrize("table", ["volumes", "labels"])
+def test_the_rows_to_copy_are_legal(table):
+    *lines, head = (config.SCHEMAS.parent / f"{table}.tsv").read_text().splitlines()
+    rows = [
+        line.removeprefix("# ").split("\t")
+        for line in lines
+        if "\t" in line and line.count("\t") > 3
+    ]
+    assert len(rows) >= 4
+    for row in rows:
+        config.filled(dict(zip(head.split("\t"), row, strict=True)), table, table, "")
