@@ -13,7 +13,7 @@ import yaml
 from tomoglean import augment, training
 from tomoglean.networks import store
 from tomoglean.provenance import Refused
-from tomoglean.training import validation
+from tomoglean.training import loop, validation
 
 CLASSES = ["background", "thing"]
 TINY = {
@@ -335,6 +335,22 @@ def test_a_tiny_net_learns_bright_squares(trained):
     curve = learning_curve(trained[0])
     assert float(curve[-1]["loss"]) < 0.5 * float(curve[0]["loss"])
     assert max(float(row["val_iou"]) for row in curve) > 0.7
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_to_zero():
+    settings = training.Settings(learning_rate=0.01, epochs=5, warmup_steps=10)
+    rate = loop._optimizer(settings, steps=20)._learning_rate
+    assert [float(rate(step)) for step in (0, 5, 10, 100)] == pytest.approx(
+        [0, 0.005, 0.01, 0], abs=1e-7
+    )
+
+
+def test_without_warm_up_the_learning_rate_starts_at_its_first_value():
+    settings = training.Settings(learning_rate=0.01, epochs=5)
+    rate = loop._optimizer(settings, steps=20)._learning_rate
+    assert [float(rate(step)) for step in (0, 50, 100)] == pytest.approx(
+        [0.01, 0.005, 0], abs=1e-7
+    )
 
 
 def test_the_curve_has_a_line_per_epoch(trained):
