@@ -28,8 +28,7 @@ def implant(axes: list[plt.Axes]) -> None:
     truth = volumes.read(RESULTS / f"converted/bone/test/clean/{IMPLANT}.h5").data
     z = len(grey) // 2
     shown = figures.grey(grey[z], figures.window(grey[z]))
-    named = style.class_colours(CLASSES)
-    colours = [named[name] for name in CLASSES]
+    colours = list(style.class_colours(CLASSES).values())
     pictures = [shown, *(figures.overlay(shown, one[z], colours) for one in (found, truth))]
     titles = ["implant (simulated scan)", "bone, layer, metal: found", "truth"]
     for ax, picture, title in zip(axes, pictures, titles, strict=True):
