@@ -13,6 +13,7 @@ from tomoglean.report import (
     averaging,
     detection,
     figures,
+    learning,
     overview,
     semantic,
     slices,
@@ -384,6 +385,13 @@ def test_a_first_class_that_is_no_background_is_named(tmp_path):
     study = study_in(tmp_path)
     study.tasks["bone"]["classes"] = ["pore", "clay"]
     assert "pore, clay" in semantic.section(Source(study), "bone").lead
+
+
+def test_a_round_without_validation_has_no_validation_curve(full):
+    rows = [{"epoch": 1, "loss": 0.5, "val_loss": "", "val_iou": "", "seconds": 9}]
+    table(full.root / "results/trained/bone/control-oracle.csv", rows)
+    first = learning.of_task(Source(full), "bone")[1].charts[0]
+    assert first.alt == "mean IoU on validation data over epochs for final"
 
 
 def test_tiny_volumes_are_told_in_cubic_micrometres(full):

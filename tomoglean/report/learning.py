@@ -17,7 +17,10 @@ VALIDATION = {
 def section(source: Source) -> Section:
     """Show how every round of every task learned."""
     blocks = [block for task in source.study.tasks for block in of_task(source, task)]
-    lead = "Weights are kept from the epoch that did best on the validation data."
+    lead = (
+        "Weights are kept from the epoch that did best on the validation data; without "
+        "any, from the last one."
+    )
     return Section("learning", "Learning curves", blocks, lead)
 
 
@@ -42,7 +45,7 @@ def _validation(rounds: dict[str, list[Row]]) -> list[Chart]:
     curves = {
         round_: (numbers(rows, "epoch"), numbers(rows, column))
         for round_, rows in rounds.items()
-        if column in rows[0]
+        if any(map(math.isfinite, numbers(rows, column)))
     }
     if not curves:
         return []
