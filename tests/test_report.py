@@ -387,6 +387,17 @@ def test_a_first_class_that_is_no_background_is_named(tmp_path):
     assert "pore, clay" in semantic.section(Source(study), "bone").lead
 
 
+def test_a_volume_that_folds_share_is_not_said_to_train_only(full):
+    row = overview.volumes_table(one_scan(full, cross_validation=3)).blocks[0].rows[0]
+    assert row[4].text == "bone: train and test in 3 folds"
+
+
+def test_a_voxel_that_is_no_cube_shows_three_edges():
+    assert overview.voxel([50.0, 4.0, 4.0]) == "50 × 4 × 4 nm"
+    assert overview.voxel([2000.0, 4.0, 4.0]) == "2 µm × 4 nm × 4 nm"
+    assert overview.voxel([4.0, 4.0, 4.0]) == "4 nm"
+
+
 def test_a_round_without_validation_has_no_validation_curve(full):
     rows = [{"epoch": 1, "loss": 0.5, "val_loss": "", "val_iou": "", "seconds": 9}]
     table(full.root / "results/trained/bone/control-oracle.csv", rows)

@@ -195,9 +195,7 @@ def _volume_row(source: Source, volume: str) -> list[Cell]:
     checked = source.checked(volume)
     verdict = str(checked.get("verdict", "not checked"))
     tasks = [task for task in source.study.tasks if volume in source.study.volumes_of(task)]
-    used = [
-        f"{style.words(t)}: {', '.join(source.uses(t, volume)) or 'predict'}" for t in tasks
-    ]
+    used = [f"{style.words(task)}: {_used(source, task, volume)}" for task in tasks]
     found = [text for task in tasks for text in _found(source, task, volume)]
     name = volume + ("\nsimulated" if source.is_simulated(volume) else "")
     return [
@@ -211,13 +209,36 @@ def _volume_row(source: Source, volume: str) -> list[Cell]:
     ]
 
 
+def _used(source: Source, task: str, volume: str) -> str:
+    """Say what a volume serves; with folds, what trains one tests another."""
+    uses, folds = (
+        source.uses(task, volume),
+        source.study.tasks[task].get("cross_validation"),
+    )
+    return (
+        f"train and test in {folds} folds"
+        if uses and folds
+        else ", ".join(uses) or "predict"
+    )
+
+
 def voxel(edges_nm: Any) -> str:
-    """Write a voxel size, as one number if all edges are equal."""
+    """Write a voxel size, as one number if all edges are equal.
+
+    Examples
+    --------
+    >>> voxel([4.0, 4.0, 4.0]), voxel([50.0, 4.0, 4.0])
+    ('4 nm', '50 × 4 × 4 nm')
+    """
     edges = [edges_nm] if isinstance(edges_nm, int | float) else edges_nm
     if not isinstance(edges, list) or not edges:
         return "n/a"
-    lengths = dict.fromkeys(style.length(float(e)) for e in edges if style.finite(e))
-    return " × ".join(lengths) or "n/a"
+    lengths = [style.length(float(e)) for e in edges if style.finite(e)]
+    if len(set(lengths)) < 2:
+        return lengths[0] if lengths else "n/a"
+    units = {text.split()[1] for text in lengths}
+    shared = f" {units.pop()}" if len(units) == 1 else ""
+    return " × ".join(text.removesuffix(shared) for text in lengths) + shared
 
 
 def _found(source: Source, task: str, volume: str) -> list[str]:
@@ -225,7 +246,7 @@ def _found(source: Source, task: str, volume: str) -> list[str]:
         return _found_picks(source, task, volume)
     measured = flat(source.json(f"measured/{task}/{volume}.json"))
     texts = []
-    for name in source.classes(task)[1:]:
+    for name in source.named_classes(task):
         share = style.finite(measured.get(f"share_percent {name}"))
         volume_mm3 = style.finite(measured.get(f"volume_mm3 {name}"))
         parts = [] if share is None else [f"{style.significant(share)} %"]

@@ -75,6 +75,11 @@ class Source:
         block = self.study.tasks[task]
         return [str(name) for name in block.get("classes") or ["background", task]]
 
+    def named_classes(self, task: str) -> list[str]:
+        """Class names of a task that say something: all but a plain background."""
+        names = self.classes(task)
+        return names[1:] if names[0] == "background" else names
+
     def is_simulated(self, volume: str) -> bool:
         """Whether a volume is a phantom."""
         rows = [row for row in self.study.volumes if row["volume"] == volume]
