@@ -387,6 +387,31 @@ def test_a_first_class_that_is_no_background_is_named(tmp_path):
     assert "pore, clay" in semantic.section(Source(study), "bone").lead
 
 
+def test_a_first_class_that_is_no_background_is_counted_and_explained(full):
+    full.tasks["bone"]["classes"] = ["pore", "clay"]
+    path = full.root / "results/measured/bone/rod-1.json"
+    provenance.write_json({"share_percent": {"pore": 60.0, "clay": 40.0}}, path)
+    assert "pore 60.0 %" in str(overview.volumes_table(Source(full)).blocks[0].rows[0])
+    panels = slices.blocks(Source(full), "bone")[1]
+    assert "pore has no colour" in panels.caption
+
+
+def test_captions_speak_only_of_what_is_there(full):
+    source = one_scan(full)
+    full.tasks["bone"]["classes"] = ["pore", "bone"]
+    told = str(semantic.proof(source, "bone"))
+    assert "brackets" not in told
+    assert "background" not in told
+    assert all("darker" not in p.caption for p in slices.blocks(source, "bone")[1:])
+
+
+def test_voxels_without_truth_are_spoken_of(full):
+    unknown = np.full((6, 20, 24), volumes.IGNORE, np.uint8)
+    unknown[:, :10] = 1
+    truth(full.root, unknown)
+    assert all("darker" in p.caption for p in slices.blocks(Source(full), "bone")[1:])
+
+
 def test_a_volume_that_folds_share_is_not_said_to_train_only(full):
     row = overview.volumes_table(one_scan(full, cross_validation=3)).blocks[0].rows[0]
     assert row[4].text == "bone: train and test in 3 folds"

@@ -9,6 +9,10 @@ from tomoglean.report.sources import Row, Source, flat
 
 FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
 SMALL_MM3 = 1e-4
+COUNTED = (
+    "Shares count every voxel of a volume as the final round labels it, whatever surrounds "
+    "the sample too."
+)
 POOLED, MEAN = "pooled", "mean"
 USES = {
     "test": "volumes that served neither training nor stopping",
@@ -36,9 +40,7 @@ def section(source: Source, task: str) -> Section:
         *quantities(source, task),
         *slices.blocks(source, task),
     ]
-    names = source.classes(task)
-    named = names[1:] if names[0] == "background" else names
-    classes = ", ".join(style.words(name) for name in named)
+    classes = ", ".join(style.words(name) for name in source.named_classes(task))
     lead = f"Which voxel is what? Classes: {classes}."
     return Section(
         f"task-{task}", style.words(task), blocks, lead=lead, stamps=source.stamps(task)
@@ -57,9 +59,13 @@ def proof(source: Source, task: str) -> list[Any]:
     pooled = "all volumes pooled"
     if "same scan" in source.stamps(task):
         pooled = f"all {SLICES.get(use, use)} pooled"
+    background = ", background too" if "background" in source.classes(task) else ""
+    means = [row for row in shown if row.get("class") == MEAN]
+    bounded = any(style.finite(row.get("iou_low")) is not None for row in means)
+    brackets = "in brackets 95 % intervals over volumes; " if bounded else ""
     told = (
-        f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class, "
-        "background too; in brackets 95 % intervals over volumes; best of a column in bold."
+        f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class"
+        f"{background}; {brackets}best of a column in bold."
     )
     tables = [
         scores_table(source, task, shown, column, told)
@@ -186,7 +192,7 @@ def quantities(source: Source, task: str) -> list[Any]:
         if _worth_showing(name) and any(v.get(name) is not None for v in measured.values())
         if not (bone_free and name.startswith("bone_"))
     ]
-    table = Table(["quantity", *measured], rows, "", source.stamps(task))
+    table = Table(["quantity", *measured], rows, COUNTED, source.stamps(task))
     return [Heading("Measured", f"measured-{task}"), table]
 
 

@@ -23,7 +23,7 @@ SMALL_EDGE_PX = 320
 
 @dataclass(frozen=True)
 class Look:
-    """One slice to be shown: whose, from which files, how large (px)."""
+    """One slice to be shown: whose, from which files, how large (px), its class 0."""
 
     task: str
     volume: str
@@ -32,6 +32,7 @@ class Look:
     truth: Path | None
     chosen: "Slice"
     edge_px: int
+    first: str = "background"
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
     truth = truth_of(source, task, volume)
     colours = style.class_colours(source.classes(task))
     use = _served(source, task, volume, truth)
+    first, edge = source.classes(task)[0], edge_px(count)
     return [
-        _panels(Look(task, volume, use, raw, truth, picked, edge_px(count)), why, colours)
+        _panels(Look(task, volume, use, raw, truth, picked, edge, first), why, colours)
         for why, picked in choose(segmented, truth).items()
     ]
 
@@ -199,7 +201,7 @@ def _panels(look: Look, why: str, colours: Mapping[str, str]) -> Panels:
         *_wrong_words(look.chosen),
         f"grey window {style.significant(shown[0])} to {style.significant(shown[1])}",
         f"round {look.chosen.round}",
-        *(["voxels without truth are darker"] if look.truth else []),
+        *_truth_words(look),
     ]
     if look.truth:
         legend |= _error_legend(colours)
@@ -228,6 +230,19 @@ def _layers(
 
 def _wrong_words(chosen: Slice) -> list[str]:
     return [] if chosen.wrong is None else [f"{100 * chosen.wrong:.1f} % of voxels wrong"]
+
+
+def _truth_words(look: Look) -> list[str]:
+    """Say what has no colour of its own: voxels without truth, a named class 0."""
+    if look.truth is None:
+        return []
+    with volumes.open_volume(look.truth) as true:
+        unknown = np.any(true.data[look.chosen.index] == volumes.IGNORE)
+    told = ["voxels without truth are darker"] if unknown else []
+    if look.first != "background":
+        name = style.words(look.first)
+        told.append(f"{name} has no colour; extra: {name} in truth, missed: predicted")
+    return told
 
 
 def _confidence(chosen: Slice) -> Any:
