@@ -71,7 +71,7 @@ rule classify:
         **needs("classify"),
     params:
         settings=settings("classify"),
-        thickness_nm=plan.thickness_nm,
+        look=plan.look,
         code=code("classify"),
     script:
         "../workflow/scripts/classify.py"

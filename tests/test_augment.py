@@ -99,6 +99,19 @@ def test_flips_move_pixels_and_change_none(facts, expected):
     assert np.array_equal(truth, expected(labels))
 
 
+def test_a_flip_along_z_turns_the_order_of_the_channels_round():
+    image = noise((20, 30, 3))
+    assert np.array_equal(
+        augment.apply(image, np.uint8(1), warp(flip_z=1))[0], image[..., ::-1]
+    )
+
+
+def test_a_flip_along_z_happens_where_it_is_asked_for():
+    assert not column(augment.plan(50, **KEYS), "flip_z").any()
+    turned = column(augment.plan(50, **KEYS, flips=["z"]), "flip_z")
+    assert 50 < turned.sum() < 200
+
+
 def test_half_a_turn_is_both_flips():
     labels = np.random.default_rng(1).integers(0, 4, (20, 30)).astype(np.uint8)
     moved, truth = augment.apply(noise(), labels, warp(angle_deg=180))

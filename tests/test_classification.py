@@ -87,7 +87,8 @@ def noise():
 
 
 def expected_at(slice_, y, x):
-    patch = patches.cut(slice_.astype(np.float32), np.array([[y, x]]), 50)[0]
+    grey = slice_[..., None].astype(np.float32)
+    patch = patches.cut(grey, np.array([[y, x]]), 50)[0]
     return patch[24:26, 24:26].mean()
 
 
@@ -96,6 +97,37 @@ def test_every_voxel_gets_the_score_of_its_own_patch_borders_too(classified, noi
     assert scores.dtype == np.float16
     for z, y, x in [(0, 0, 0), (3, 30, 33), (6, 60, 66), (2, 0, 66), (5, 59, 1)]:
         assert scores[z, y, x] == np.float16(expected_at(noise[z], y, x))
+
+
+def test_every_view_is_the_patch_mirrored():
+    image = np.random.default_rng(2).random((61, 67, 3))
+    positions = np.array([[0, 0], [11, 17], [7, 2]], np.int32)
+    for number, axis in enumerate("yxz"):
+        seen, moved = classification.mirrored(image, positions, axis, 50)
+        for (y, x), (top, left) in zip(positions, moved, strict=True):
+            patch = image[y : y + 50, x : x + 50]
+            view = seen[top : top + 50, left : left + 50]
+            assert np.array_equal(view, np.flip(patch, number))
+
+
+class Corner:
+    """Answers with the first pixel of a patch, which every flip moves elsewhere."""
+
+    def get_inputs(self):
+        return []
+
+    def run(self, _, feeds):
+        y, x = feeds["positions"].T
+        return [feeds["image"][0, y, x, 0]]
+
+
+def test_the_score_is_the_mean_over_all_views():
+    image = np.random.default_rng(3).random((52, 53, 2)).astype(np.float32)
+    net = classification.Classifier(Corner(), 50)
+    (found,) = net.probabilities(image, np.array([[1, 2]], np.int32), "yxz")
+    corners = image[1:51:49, 2:52:49]
+    assert corners.size == 8
+    assert found == pytest.approx(corners.mean())
 
 
 def test_outside_the_mask_is_zero_and_inside_does_not_change(classified, noise):

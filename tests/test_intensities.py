@@ -44,19 +44,28 @@ KNOWN = {"p_low": -100.0, "p_high": 100.0, "mean": 0.0, "std": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("reach", "expected"), [(0, [0, 1, 2, 3, 4]), (1, [0.5, 1, 2, 3, 3.5])]
+    ("reach", "expected"), [(0, [0, 1, 2, 3, 4]), (1, [1 / 3, 1, 2, 3, 11 / 3])]
 )
-def test_thick_slices_average_neighbours_and_fewer_at_the_ends(reach, expected):
+def test_thick_slices_are_means_and_the_last_slice_repeats(reach, expected):
     ramp = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
     found = intensities.thick_slices(ramp, 5, slice(0, 5), KNOWN, reach=reach)
-    assert found[:, 0, 0].tolist() == expected
+    np.testing.assert_allclose(found[:, 0, 0, 0], expected, rtol=1e-6)
+
+
+def test_neighbours_of_thick_slices_touch_and_do_not_overlap():
+    ramp = np.arange(20, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
+    found = intensities.thick_slices(ramp, 20, slice(9, 11), KNOWN, reach=1, neighbours=2)
+    assert found.shape == (2, 2, 3, 5)
+    assert found[0, 0, 0].tolist() == [3, 6, 9, 12, 15]
+    assert found[1, 0, 0].tolist() == [4, 7, 10, 13, 16]
 
 
 def test_thick_slices_do_not_depend_on_the_slab():
     grey = np.random.default_rng(1).normal(size=(9, 4, 5)).astype(np.float32)
-    whole = intensities.thick_slices(grey, 9, slice(0, 9), KNOWN, reach=2)
+    look = {"reach": 1, "neighbours": 1}
+    whole = intensities.thick_slices(grey, 9, slice(0, 9), KNOWN, **look)
     parts = [
-        intensities.thick_slices(grey, 9, slab, KNOWN, reach=2)
+        intensities.thick_slices(grey, 9, slab, KNOWN, **look)
         for slab in (slice(0, 4), slice(4, 9))
     ]
     np.testing.assert_array_equal(whole, np.concatenate(parts))

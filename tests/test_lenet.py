@@ -8,10 +8,13 @@ lenet = pytest.importorskip("tomoglean.networks.lenet")
 patchwise = pytest.importorskip("tomoglean.networks.patchwise")
 
 
-@pytest.fixture(scope="module", params=lenet.NAMES)
+@pytest.fixture(
+    scope="module", params=[*((name, 1) for name in lenet.NAMES), ("lenet5_modified", 3)]
+)
 def model(request):
+    name, channels = request.param
     keras.utils.set_random_seed(3)
-    model = lenet.build(request.param)
+    model = lenet.build(name, channels=channels)
     random = np.random.default_rng(3)
     for weight in model.weights:  # biases start at zero and would prove nothing
         noise = 0.05 * random.normal(size=weight.shape)
@@ -25,30 +28,34 @@ def modified():
     return lenet.build("lenet5_modified")
 
 
-def slice_of(height, width, seed=0):
-    image = np.random.default_rng(seed).normal(size=(height, width))
-    return (image + np.linspace(-2, 2, width)).astype(np.float32)
+def slice_of(height, width, channels=1, seed=0):
+    image = np.random.default_rng(seed).normal(size=(height, width, channels))
+    return (image + np.linspace(-2, 2, width)[:, None]).astype(np.float32)
+
+
+def channels_of(model):
+    return model.input_shape[3]
 
 
 def everywhere(image):
-    rows, columns = np.indices(np.subtract(image.shape, 49))
+    rows, columns = np.indices(np.subtract(image.shape[:2], 49))
     return np.column_stack([rows.ravel(), columns.ravel()]).astype(np.int32)
 
 
 def densely(model, image, positions):
     scales = patchwise.scales(image, positions, 50)
-    inputs = [image[None, ..., None], positions, scales]
+    inputs = [image[None], positions, scales]
     return keras.ops.convert_to_numpy(lenet.dense(model)(inputs))
 
 
 def one_by_one(model, image, positions):
-    patches = np.stack([image[y : y + 50, x : x + 50, None] for y, x in positions])
+    patches = np.stack([image[y : y + 50, x : x + 50] for y, x in positions])
     return keras.ops.convert_to_numpy(model(patches))[:, 1]
 
 
 @pytest.mark.parametrize(("height", "width"), [(50, 50), (57, 63), (64, 53)])
 def test_dense_equals_patch_by_patch_at_every_offset(model, height, width):
-    image = slice_of(height, width)
+    image = slice_of(height, width, channels_of(model))
     positions = everywhere(image)
     naive = one_by_one(model, image, positions)
     assert positions.shape[0] == 1 or np.ptp(naive) > 1e-3  # the test can fail
@@ -56,7 +63,7 @@ def test_dense_equals_patch_by_patch_at_every_offset(model, height, width):
 
 
 def test_dense_takes_positions_in_any_order_and_twice(model):
-    image = slice_of(61, 57)
+    image = slice_of(61, 57, channels_of(model))
     positions = np.array([[11, 7], [0, 0], [11, 7], [3, 1]], np.int32)
     np.testing.assert_allclose(
         densely(model, image, positions),
@@ -68,14 +75,14 @@ def test_dense_takes_positions_in_any_order_and_twice(model):
 
 def test_no_positions_give_no_probabilities(model):
     none = np.empty((0, 2), np.int32)
-    assert densely(model, slice_of(55, 51), none).shape == (0,)
+    assert densely(model, slice_of(55, 51, channels_of(model)), none).shape == (0,)
 
 
 def test_rows_48_and_49_are_dead_and_row_47_is_not(model):
-    patch = slice_of(50, 50)
+    patch = slice_of(50, 50, channels_of(model))
     changed = [patch.copy() for _ in range(4)]
-    changed[0][0] += 3 * patch[1]
-    changed[1][47] += 3 * patch[1]
+    changed[0][0] += 30 * patch[1]
+    changed[1][47] += 30 * patch[1]
     # Same mean and variance, so that only the field of view is asked.
     changed[2][48:] = changed[2][48:, ::-1]
     changed[3][:, 48:] = changed[3][::-1, 48:]
@@ -90,7 +97,8 @@ def test_rows_48_and_49_are_dead_and_row_47_is_not(model):
 
 
 def test_a_network_has_two_outputs_that_sum_to_one(model):
-    patches = np.random.default_rng(1).normal(size=(7, 50, 50, 1)).astype(np.float32)
+    shape = (7, *model.input_shape[1:])
+    patches = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     answers = keras.ops.convert_to_numpy(model(patches))
     assert answers.shape == (7, 2)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
@@ -104,15 +112,16 @@ def test_the_modified_net_sees_neither_brightness_nor_contrast(modified):
 
 
 def test_a_constant_slice_gives_finite_answers(model):
-    flat = np.zeros((60, 60), np.float32)
+    flat = np.zeros((60, 60, channels_of(model)), np.float32)
     assert np.isfinite(densely(model, flat, everywhere(flat))).all()
 
 
-def test_scales_are_those_of_the_normalisation_layer(modified):
-    image = slice_of(58, 55)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scales_are_those_of_the_normalisation_layer(channels):
+    image = slice_of(58, 55, channels)
     positions = everywhere(image)
-    patches = np.stack([image[y : y + 50, x : x + 50, None] for y, x in positions])
-    normal = keras.ops.convert_to_numpy(modified.get_layer("normal")(patches))
+    patches = np.stack([image[y : y + 50, x : x + 50] for y, x in positions])
+    normal = keras.ops.convert_to_numpy(lenet.PatchNormalisation()(patches))
     scales = patchwise.scales(image, positions, 50)
     np.testing.assert_allclose(
         normal.std(axis=(1, 2, 3)), scales * patches.std((1, 2, 3)), rtol=1e-5
@@ -173,11 +182,11 @@ def exported(dense, path):
 
 
 def test_dense_survives_the_export_to_onnx(model, tmp_path):
-    image = slice_of(57, 60)
+    image = slice_of(57, 60, channels_of(model))
     positions = everywhere(image)
     session = exported(lenet.dense(model), tmp_path / "dense.onnx")
     feeds = {
-        "image": image[None, ..., None],
+        "image": image[None],
         "positions": positions,
         "scale": patchwise.scales(image, positions, 50),
     }

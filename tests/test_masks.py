@@ -316,3 +316,32 @@ def test_sparse_set_of_slices_is_refused(tmp_path):
     volumes.write(sparse, tmp_path / "s.h5", classes=["membrane"])
     with pytest.raises(Refused, match="sparse"):
         masks.find(tmp_path / "s.h5", tmp_path / "m.h5")
+
+
+# Between two membranes
+
+
+def test_only_the_envelope_has_membrane_on_both_sides(search):
+    membrane, _, distance = shell(SHAPE, CUBIC, RADII_NM)
+    zone, _, normals = search(membrane, partner_nm=[6, 28])
+    found = zone > 0
+    # Half a voxel's diagonal and half a membrane on either side.
+    assert (np.abs(distance[found] + GAP_NM / 2) < GAP_NM / 2).all()
+    middle = np.abs(distance + GAP_NM / 2) < 4
+    assert found[middle].mean() > 0.95
+    assert not normals[~found].any()
+
+
+def test_a_single_membrane_is_no_envelope(search):
+    membrane, _, _ = shell(SHAPE, CUBIC, RADII_NM, gap_nm=0)
+    assert search(membrane)[0].any()
+    assert not search(membrane, partner_nm=[6, 28])[0].any()
+
+
+def test_the_envelope_ends_where_one_membrane_is_unseen(search):
+    membrane, _, distance = shell(SHAPE, CUBIC, RADII_NM)
+    upper = np.arange(SHAPE[0])[:, None, None] < SHAPE[0] // 2
+    membrane &= ~(upper & (distance > -GAP_NM / 2))
+    zone, _, _ = search(membrane, partner_nm=[6, 28])
+    assert zone[SHAPE[0] // 2 + 8 :].any()
+    assert not zone[: SHAPE[0] // 2 - 8].any()

@@ -53,21 +53,21 @@ def test_the_centre_of_an_odd_patch_is_its_middle_pixel():
 
 @pytest.mark.parametrize("patch_px", [50, 51])
 def test_a_patch_inside_covers_the_rows_around_its_centre(patch_px):
-    image = np.arange(90.0 * 80).reshape(90, 80)
+    image = np.arange(90.0 * 80).reshape(90, 80, 1)
     patch = patches.cut(image, np.array([[40, 33]]), patch_px)[0]
-    top, left = np.argwhere(image == patch[0, 0])[0]
+    top, left, _ = np.argwhere(image == patch[0, 0])[0]
     assert top + (patch_px - 1) / 2 == patches.centres([[0, 40, 33]], patch_px)[0, 1]
     assert np.array_equal(patch, image[top : top + patch_px, left : left + patch_px])
 
 
 def test_a_patch_at_the_border_is_mirrored():
-    image = np.arange(90.0 * 80).reshape(90, 80)
+    image = np.arange(90.0 * 80).reshape(90, 80, 1)
     patch = patches.cut(image, np.array([[0, 40]]), 50)[0]
     assert np.array_equal(patch[:24], patch[24:48][::-1])
 
 
 def test_a_slice_smaller_than_a_patch_has_patches():
-    assert patches.cut(np.ones((3, 1)), np.array([[2, 0]]), 50).shape == (1, 50, 50)
+    assert patches.cut(np.ones((3, 1, 2)), np.array([[2, 0]]), 50).shape == (1, 50, 50, 2)
 
 
 def test_labels_follow_from_the_distance_alone(sampled):
@@ -91,7 +91,15 @@ def test_images_are_cut_where_the_centres_say(sampled):
     ):
         top, left = (centre[1:] - 24.5).astype(int)
         assert centre[0] == index
-        assert np.array_equal(image, data[index, top : top + 50, left : left + 50])
+        assert np.array_equal(image[..., 0], data[index, top : top + 50, left : left + 50])
+
+
+def test_neighbouring_slices_are_the_channels(sampled):
+    found = sampled(points_at((12, 30.5, 34.5)), neighbours=1)
+    inside = (found["index"] > 0) & (found["index"] < SHAPE[0] - 1)
+    steps = np.diff(found["images"][inside], axis=-1)
+    assert found["images"].shape[-1] == 3
+    assert (steps == SHAPE[1] * SHAPE[2]).all()
 
 
 def test_negatives_come_only_from_the_mask_positives_from_anywhere(sampled):
@@ -161,7 +169,7 @@ def test_no_points_give_only_negatives(sampled):
 
 def test_an_empty_mask_without_points_gives_a_valid_empty_file(sampled):
     found = sampled(points_at(), mask=np.zeros(SHAPE, np.uint8))
-    assert found["images"].shape == (0, 50, 50)
+    assert found["images"].shape == (0, 50, 50, 1)
     assert found["images"].dtype == np.float32
     assert found["labels"].dtype == np.uint8
     assert found["centres"].shape == (0, 3)

@@ -32,6 +32,7 @@ COLUMNS = (
     "gamma",
     "noise",
     "key",
+    "flip_z",
 )
 Array = npt.NDArray[Any]
 
@@ -67,7 +68,8 @@ def plan(
         Largest turn either way in degrees; None: 180 for slices, 0 for patches, where the
         missing wedge must stay where it is.
     flips
-        Axes that may be mirrored: 'y', 'x', both (with half turns, then) or none.
+        Axes that may be mirrored: 'y', 'x' (both: half turns too), and 'z', the order of
+        the channels of an image that has its neighbouring slices as channels.
     elastic
         Standard deviation of the elastic displacement in mesh widths of the coarse field
         (a twelfth of the image's shorter side); None: 0.1 for slices, 0 for patches.
@@ -98,7 +100,8 @@ def plan(
             flipped = (rng.random(2) < 0.5) & [axis in flips for axis in "yx"]
             key = rng.integers(2**32)
             light = [1 + more, shift, 1 + power, noise * rng.random()]
-            rows[index, copy, 2:] = [angle, *flipped, bend, *light, key]
+            upside_down = "z" in flips and rng.random() < 0.5
+            rows[index, copy, 2:] = [angle, *flipped, bend, *light, key, upside_down]
     return rows.reshape(-1, len(COLUMNS))
 
 
@@ -130,6 +133,8 @@ def apply(image: Array, labels: Array, warp: Array) -> tuple[Array, Array]:
         cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         for plane in np.moveaxis(np.atleast_3d(image), 2, 0)
     ]
+    if facts["flip_z"]:
+        channels.reverse()
     warped = _light(np.stack(channels, axis=-1).reshape(image.shape), facts, rng)
     if np.ndim(labels) == 2:
         labels = cv2.remap(

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -37,24 +37,58 @@ class Classifier:
     session: Any
     patch_px: int
 
-    def probabilities(self, image: Image, positions: npt.NDArray[np.int32]) -> Image:
+    def probabilities(
+        self, image: Image, positions: npt.NDArray[np.int32], flips: Sequence[str] = ()
+    ) -> Image:
         """Return P(a complex) of the patches at the positions.
 
         Parameters
         ----------
         image
-            Shape (H, W), standardised, framed.
+            Shape (H, W, C), standardised, framed.
         positions
             Shape (N, 2): top row, left column.
+        flips
+            The answer is the mean over the patches mirrored along these axes or not: two
+            views for one axis, eight for three.
 
         Returns
         -------
         ndarray of float32, shape (N,)
         """
-        feeds = {"image": image[None, :, :, None], "positions": positions}
+        views = [(image, positions)]
+        for axis in flips:
+            views += [mirrored(*view, axis, self.patch_px) for view in views]
+        return np.asarray(np.mean([self._answer(*view) for view in views], axis=0))
+
+    def _answer(self, image: Image, positions: npt.NDArray[np.int32]) -> Image:
+        feeds = {"image": image[None], "positions": positions}
         if any(feed.name == "scale" for feed in self.session.get_inputs()):
             feeds["scale"] = patchwise.scales(image, positions, self.patch_px)
         return np.asarray(self.session.run(None, feeds)[0], np.float32).reshape(-1)
+
+
+def mirrored(
+    image: Image, positions: npt.NDArray[np.int32], axis: str, patch_px: int
+) -> tuple[Image, npt.NDArray[np.int32]]:
+    """Mirror a framed slice along y, x or z (its channels), and its patches with it.
+
+    Parameters
+    ----------
+    image
+        Shape (H, W, C).
+    positions
+        Shape (N, 2): top row, left column of each patch.
+    axis
+        `y`, `x` or `z`.
+    patch_px
+        Edge of a patch in pixels.
+    """
+    number = "yxz".index(axis)
+    moved = positions.copy()
+    if axis != "z":
+        moved[:, number] = image.shape[number] - patch_px - positions[:, number]
+    return np.ascontiguousarray(np.flip(image, number)), moved
 
 
 def load(network: str | os.PathLike[str], model: str | os.PathLike[str]) -> Classifier:
@@ -94,6 +128,8 @@ def classify(
     out: str | os.PathLike[str],
     *,
     thickness_nm: float = 0.0,
+    neighbours: int = 0,
+    flips: Sequence[str] = (),
     smooth_nm: float = 0.0,
     batch: int = 4096,
     threads: int = 1,
@@ -113,8 +149,10 @@ def classify(
         From `load`.
     out
         The score map: float16 in [0, 1], zero outside the mask.
-    thickness_nm
-        Thickness of the slices that the classifier was trained on, as in `patches.sample`.
+    thickness_nm, neighbours
+        Slices that the classifier was trained on, as in `patches.sample`.
+    flips
+        Axes (y, x, z) along which patches are mirrored; scores are means over all views.
     smooth_nm
         Scores are averaged along z over so many nm to either side, within the mask; 0 for
         none.
@@ -145,8 +183,11 @@ def classify(
             ) as file,
             ThreadPoolExecutor(threads) as pool,
         ):
-            thick = round(thickness_nm / 2 / image.voxel_nm[0])
-            scored = _score_slices(image, inside, known, classifier, batch, pool, thick)
+            reach = round(thickness_nm / 2 / image.voxel_nm[0])
+            look = {"reach": reach, "neighbours": neighbours}
+            scored = _score_slices(
+                image, inside, known, classifier, flips, batch, pool, look
+            )
             slices = iter(smoothed(scored, round(smooth_nm / image.voxel_nm[0])))
             for slab in volumes.slabs(image.shape[0]):
                 block = list(islice(slices, slab.stop - slab.start))
@@ -158,26 +199,31 @@ def _score_slices(
     mask: Volume,
     known: dict[str, Any],
     classifier: Classifier,
+    flips: Sequence[str],
     batch: int,
     pool: ThreadPoolExecutor,
-    reach: int,
+    look: dict[str, int],
 ) -> Iterator[Scored]:
     """Yield scores and mask of every slice, in order."""
 
     def score(grey: Any, inside: npt.NDArray[np.bool_]) -> Image:
-        return score_slice(classifier, grey, inside, batch)
+        return score_slice(classifier, grey, inside, flips, batch)
 
     for slab in volumes.slabs(volume.shape[0]):
         inside = np.asarray(mask.data[slab]) != 0
         if inside.any():
-            grey = thick_slices(volume.data, volume.shape[0], slab, known, reach=reach)
+            grey = thick_slices(volume.data, volume.shape[0], slab, known, **look)
             yield from zip(pool.map(score, grey, inside), inside, strict=True)
         else:
             yield from zip(np.zeros(inside.shape, np.float32), inside, strict=True)
 
 
 def score_slice(
-    classifier: Classifier, image: Image, mask: npt.NDArray[np.bool_], batch: int = 4096
+    classifier: Classifier,
+    image: Image,
+    mask: npt.NDArray[np.bool_],
+    flips: Sequence[str] = (),
+    batch: int = 4096,
 ) -> Image:
     """Score the voxels of one slice that lie in the mask.
 
@@ -186,9 +232,11 @@ def score_slice(
     classifier
         From `load`.
     image
-        Shape (Y, X), standardised.
+        Shape (Y, X, C), standardised.
     mask
         Shape (Y, X).
+    flips
+        Axes along which patches are mirrored.
     batch
         Patches evaluated at once.
 
@@ -197,14 +245,14 @@ def score_slice(
     ndarray of float32, shape (Y, X)
         In [0, 1], zero outside the mask.
     """
-    scores = np.zeros(image.shape, np.float32)
+    scores = np.zeros(mask.shape, np.float32)
     places = np.argwhere(mask).astype(np.int32)
     framed = patches.frame(image, classifier.patch_px)
     for start in range(0, len(places), batch):
         some = places[start : start + batch]
         low, high = some.min(axis=0), some.max(axis=0) + classifier.patch_px
         window = np.ascontiguousarray(framed[low[0] : high[0], low[1] : high[1]])
-        found = classifier.probabilities(window, some - low)
+        found = classifier.probabilities(window, some - low, flips)
         scores[tuple(some.T)] = np.clip(found, 0, 1)
     return scores
 

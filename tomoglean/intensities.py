@@ -50,9 +50,17 @@ def standardise(
 
 
 def thick_slices(
-    data: Any, depth: int, slab: slice, attrs: Mapping[str, Any], *, reach: int
+    data: Any,
+    depth: int,
+    slab: slice,
+    attrs: Mapping[str, Any],
+    *,
+    reach: int,
+    neighbours: int = 0,
 ) -> npt.NDArray[np.float32]:
-    """Average every slice of a slab with its neighbours, to see more than the noise.
+    """Average every slice of a slab with those around it, to see more than the noise.
+
+    Beyond the ends of the volume the last slice repeats.
 
     Parameters
     ----------
@@ -65,17 +73,22 @@ def thick_slices(
     attrs
         Fingerprint, as in `standardise`.
     reach
-        Slices on either side that count; fewer at the ends of the volume.
+        Slices on either side that count: a thick slice is 2 reach + 1 slices.
+    neighbours
+        Thick slices below and above that come with each, one touching the next.
 
     Returns
     -------
-    ndarray of shape (slices of the slab, Y, X)
-        Means of standardised grey values.
+    ndarray of shape (slices of the slab, Y, X, 2 neighbours + 1)
+        Means of standardised grey values, lowest thick slice first.
     """
-    first = max(slab.start - reach, 0)
-    grey = standardise(data[first : min(slab.stop + reach, depth)], attrs)
+    step = 2 * reach + 1
+    most = reach + neighbours * step
+    first = max(slab.start - most, 0)
+    grey = standardise(data[first : min(slab.stop + most, depth)], attrs)
+    around = np.arange(-most, most + 1).reshape(-1, step)
     means = [
-        grey[max(z - reach - first, 0) : z + reach + 1 - first].mean(axis=0)
+        grey[np.clip(z - first + around, 0, len(grey) - 1)].mean(axis=1)
         for z in range(slab.start, slab.stop)
     ]
-    return np.asarray(means, np.float32)
+    return np.moveaxis(np.asarray(means, np.float32), 1, -1)

@@ -42,6 +42,7 @@ def find(
     closing_nm: float = 6.0,
     min_volume_nm3: float = 2e4,
     within_nm: float = 20.0,
+    partner_nm: Sequence[float] | None = None,
     max_distance_nm: float = 60.0,
     join_nm: float = 40.0,
     smooth_nm: float = 15.0,
@@ -70,6 +71,10 @@ def find(
         Membrane pieces smaller than this are dropped, in nm3.
     within_nm
         Half the thickness of the zone, in nm.
+    partner_nm
+        Least and greatest distance, in nm, at which there must be membrane both outward
+        and inward of a voxel of the zone: the search then looks only between two
+        membranes. None asks for no partner.
     max_distance_nm
         Greatest distance told, in nm.
     join_nm
@@ -111,11 +116,15 @@ def find(
     with volumes.create(output, layout, voxel_nm=voxel_nm, **facts) as file:
         for slab, distance in distances(membrane, voxel_nm, reach_nm):
             zone = distance <= within_nm
+            normals = cells.normals_at(zone, slab.start, voxel_nm)
+            if partner_nm:
+                zone &= between(membrane, normals, slab.start, voxel_nm, partner_nm)
+                normals *= zone
             inside = cells.depth_at(slab, shape, voxel_nm) < 0
             file["data"][slab] = zone
             told = np.minimum(distance, max_distance_nm)
             file["distance_nm"][slab] = np.where(inside, -told, told)
-            file["normals"][:, slab] = cells.normals_at(zone, slab.start, voxel_nm)
+            file["normals"][:, slab] = normals
 
 
 def read_membrane(
@@ -228,6 +237,50 @@ def distances(
         own = whole[slab.start - low : slab.stop - low].astype(np.float32)
         own[own > reach_nm] = np.inf
         yield slab, own
+
+
+def between(
+    membrane: Bools,
+    normals: npt.NDArray[np.int8],
+    first: int,
+    voxel_nm: Edges,
+    reach_nm: Sequence[float],
+) -> Bools:
+    """Tell which voxels of a slab have membrane on both sides.
+
+    Parameters
+    ----------
+    membrane
+        Mask of the whole volume, of shape (Z, Y, X).
+    normals
+        Unit vectors of the slab, (3, z, Y, X), 127 = 1; where zero, the answer is no.
+    first
+        First slice of the slab.
+    voxel_nm
+        Voxel edges in nm.
+    reach_nm
+        Least and greatest distance of the membranes, in nm.
+    """
+    known = normals.any(axis=0)
+    places = np.argwhere(known) + np.array([first, 0, 0])
+    steps = normals[:, known].T / (ONE * np.array(voxel_nm))
+    travelled_nm = np.arange(reach_nm[0], reach_nm[1] + min(voxel_nm) / 2, min(voxel_nm))
+    met = np.ones(len(places), bool)
+    for side in (1, -1):
+        views = [_taken(membrane, places + side * nm * steps) for nm in travelled_nm]
+        met &= np.any(views, axis=0)
+    found = np.zeros(known.shape, bool)
+    found[known] = met
+    return found
+
+
+def _taken(mask: Bools, places: npt.NDArray[np.float64]) -> Bools:
+    """Return the mask at the nearest voxels; False beyond its border."""
+    nearest = np.rint(places).astype(int)
+    inside = np.all((nearest >= 0) & (nearest < mask.shape), axis=1)
+    found = np.zeros(len(places), bool)
+    found[inside] = mask[tuple(nearest[inside].T)]
+    return found
 
 
 def coarsen(mask: Bools, voxel_nm: Edges, grid_nm: float) -> tuple[Floats, float]:

@@ -41,24 +41,25 @@ def frame(image: Array, patch_px: int) -> Array:
     Parameters
     ----------
     image
-        Shape (Y, X).
+        Shape (Y, X, C).
     patch_px
         Edge of a patch in pixels.
 
     Returns
     -------
-    ndarray of shape (Y + patch_px - 1, X + patch_px - 1)
+    ndarray of shape (Y + patch_px - 1, X + patch_px - 1, C)
         The patch of voxel (y, x) covers rows y .. y + patch_px - 1 of it.
     """
     before = (patch_px - 1) // 2
-    return np.pad(image, (before, patch_px - 1 - before), mode="symmetric")
+    width = (before, patch_px - 1 - before)
+    return np.pad(image, (width, width, (0, 0)), mode="symmetric")
 
 
 def cut(image: Array, places: Places, patch_px: int) -> Array:
-    """Cut the patches of the voxels `places` (N, 2) out of a slice: (N, px, px)."""
+    """Cut the patches of the voxels `places` (N, 2) out of a slice: (N, px, px, C)."""
     framed = frame(image, patch_px)
-    windows = np.lib.stride_tricks.sliding_window_view(framed, (patch_px, patch_px))
-    return np.ascontiguousarray(windows[places[:, 0], places[:, 1]])
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (patch_px, patch_px), (0, 1))
+    return np.ascontiguousarray(np.moveaxis(windows[places[:, 0], places[:, 1]], 1, -1))
 
 
 def centres(places: Places, patch_px: int) -> npt.NDArray[np.float64]:
@@ -79,6 +80,7 @@ def sample(
     target: Sequence[str] = ("t3ss",),
     patch_px: int = 50,
     thickness_nm: float = 0.0,
+    neighbours: int = 0,
     positive_nm: float = 5.0,
     ignore_nm: float = 15.0,
     positives_per_point: int = 48,
@@ -102,7 +104,7 @@ def sample(
     points
         Annotated points in voxels.
     out
-        The examples file: group `patches` with images (N, px, px) float32, labels (N,)
+        The examples file: group `patches` with images (N, px, px, C) float32, labels (N,)
         uint8, index (N,) slice, centres (N, 3) float64 in voxels.
     name
         The volume's id, stored and part of the random numbers' key.
@@ -115,6 +117,8 @@ def sample(
     thickness_nm
         Thickness of the slices that patches are cut from, in nm: so many neighbours along z
         are averaged; 0 takes single slices.
+    neighbours
+        Such slices below and above that a patch has besides, as channels.
     positive_nm, ignore_nm
         Radii of the positive ball and of the ring around it that is left out, in nm.
     positives_per_point
@@ -169,7 +173,8 @@ def sample(
         order = order[np.argsort(places[order, 0], kind="stable")]
         attrs = {"volume": name, "classes": ["other", "complex"]}
         reach = round(thickness_nm / 2 / image.voxel_nm[0])
-        _write(image, volume, places[order], labels[order], patch_px, out, attrs, reach)
+        look = {"reach": reach, "neighbours": neighbours}
+        _write(image, volume, places[order], labels[order], patch_px, out, attrs, look)
 
 
 def positives(
@@ -319,10 +324,10 @@ def _write(
     patch_px: int,
     out: str | os.PathLike[str],
     attrs: dict[str, Any],
-    reach: int,
+    look: dict[str, int],
 ) -> None:
     """Write the examples file; `places` are sorted by slice."""
-    shape = (len(places), patch_px, patch_px)
+    shape = (len(places), patch_px, patch_px, 2 * look["neighbours"] + 1)
     known = volumes.attributes(path)
     with replacing(out) as partial, h5py.File(partial, "w") as file:
         file.attrs.update({"voxel_nm": volume.voxel_nm, "kind": "patches", **attrs})
@@ -337,7 +342,7 @@ def _write(
         for slab in volumes.slabs(volume.shape[0]):
             start, stop = np.searchsorted(places[:, 0], [slab.start, slab.stop])
             if start < stop:
-                grey = thick_slices(volume.data, volume.shape[0], slab, known, reach=reach)
+                grey = thick_slices(volume.data, volume.shape[0], slab, known, **look)
                 here = places[start:stop] - (slab.start, 0, 0)
                 images[start:stop] = _cut_slab(grey, here, patch_px)
 

@@ -95,9 +95,10 @@ class Plan:
         path = self.settings("train")(wildcards)["start_from"]
         return _remembered_sha256(path) if path else None
 
-    def thickness_nm(self, wildcards: Any) -> float:
-        """Thickness of the slices a detection task looks at."""
-        return float(self.study.tasks[wildcards.task]["sample"]["thickness_nm"])
+    def look(self, wildcards: Any) -> dict[str, Any]:
+        """What a detection task looks at: thickness and neighbours of its slices."""
+        sample = self.study.tasks[wildcards.task]["sample"]
+        return {name: sample[name] for name in ("thickness_nm", "neighbours")}
 
     @property
     def seed(self) -> int:

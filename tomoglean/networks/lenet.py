@@ -25,7 +25,9 @@ CONNECTIONS = (
 )
 
 
-def build(name: str, patch_px: int = 50, dropout: float = 0.5) -> keras.Model:
+def build(
+    name: str, patch_px: int = 50, dropout: float = 0.5, channels: int = 1
+) -> keras.Model:
     """Build a patch classifier with two outputs: P(something else), P(a complex).
 
     Parameters
@@ -43,11 +45,13 @@ def build(name: str, patch_px: int = 50, dropout: float = 0.5) -> keras.Model:
     dropout
         Share of the last hidden units left out in training, in [0, 1); only of the modified
         net.
+    channels
+        Slices that a patch is made of.
 
     Returns
     -------
     keras.Model
-        (N, patch_px, patch_px, 1) standardised grey values -> (N, 2) probabilities.
+        (N, patch_px, patch_px, channels) standardised grey values -> (N, 2) probabilities.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def build(name: str, patch_px: int = 50, dropout: float = 0.5) -> keras.Model:
     if name not in stacks:
         raise ValueError(f"there is no network {name!r}; there are {', '.join(NAMES)}")
     return keras.Sequential(
-        [keras.Input((patch_px, patch_px, 1)), *stacks[name](dropout)], name=name
+        [keras.Input((patch_px, patch_px, channels)), *stacks[name](dropout)], name=name
     )
 
 
@@ -148,13 +152,13 @@ def dense(model: keras.Model) -> keras.Model:
     Returns
     -------
     keras.Model
-        Inputs `image` (1, H, W, 1), standardised; `positions` (N, 2) int32, top row and
+        Inputs `image` (1, H, W, C), standardised; `positions` (N, 2) int32, top row and
         left column of every patch; `scale` (N,), 1/sigma of every patch by
         `patchwise.scales` (without effect in a network that does not normalise patches).
         Output (N,), P(a complex).
     """
     inputs = [
-        keras.Input(batch_shape=(1, None, None, 1), name="image"),
+        keras.Input(batch_shape=(1, None, None, model.input_shape[3]), name="image"),
         keras.Input((2,), name="positions", dtype="int32"),
         keras.Input((), name="scale"),
     ]

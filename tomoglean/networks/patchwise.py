@@ -16,7 +16,7 @@ def scales(
     Parameters
     ----------
     image
-        Shape (H, W), standardised grey values.
+        Shape (H, W, C), standardised grey values.
     positions
         Shape (N, 2): top row and left column of every patch.
     patch_px
@@ -29,10 +29,13 @@ def scales(
     """
     values = np.asarray(image, np.float64)
     tops, lefts = np.asarray(positions, np.int64).reshape(-1, 2).T
-    sums = [_box_sums(power, tops, lefts, patch_px) for power in (values, values**2)]
+    sums = [
+        _box_sums(power.mean(axis=2), tops, lefts, patch_px)
+        for power in (values, values**2)
+    ]
     mean, square = (total / patch_px**2 for total in sums)
     variance = np.maximum(square - mean**2, 0.0)
-    return (1.0 / np.sqrt(variance + VARIANCE_FLOOR)).astype(np.float32)
+    return np.asarray(1.0 / np.sqrt(variance + VARIANCE_FLOOR), np.float32)
 
 
 def _box_sums(

@@ -15,7 +15,7 @@ classification.classify(
     snakemake.input.mask,
     classification.load(snakemake.input.network, snakemake.input.model),
     snakemake.output.scores,
-    thickness_nm=snakemake.params.thickness_nm,
     threads=snakemake.threads,
+    **snakemake.params.look,
     **snakemake.params.settings,
 )
