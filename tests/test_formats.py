@@ -198,12 +198,6 @@ def test_messages_name_the_file_but_not_its_folder(tmp_path):
     assert str(tmp_path) not in str(refusal.value)
 
 
-def test_paths_may_hold_variables_and_are_relative_to_the_study(monkeypatch):
-    monkeypatch.setenv("SOME_DATA", "/somewhere")
-    assert formats.locate("$SOME_DATA/v.mrc", "/study") == Path("/somewhere/v.mrc")
-    assert formats.locate("raw/v.mrc", "/study") == Path("/study/raw/v.mrc")
-
-
 # -- voxel size ------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """Claims about tables: text stays text, nothing empty breaks, numbers come back."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import starfile
@@ -147,3 +149,9 @@ def test_a_ragged_star_row_is_refused(tmp_path):
     path.write_text("data_a\n\nloop_\n_b #1\n_c #2\n1\n")
     with pytest.raises(Refused, match="expected 2 cells"):
         tables.read_star(path)
+
+
+def test_paths_may_hold_variables_and_are_relative_to_the_study(monkeypatch):
+    monkeypatch.setenv("SOME_DATA", "/somewhere")
+    assert tables.locate("$SOME_DATA/v.mrc", "/study") == Path("/somewhere/v.mrc")
+    assert tables.locate("raw/v.mrc", "/study") == Path("/study/raw/v.mrc")

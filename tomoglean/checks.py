@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean.formats import Row, Source, locate, open_source
+from tomoglean import tables
+from tomoglean.formats import Row, Source, open_source
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
 from tomoglean.provenance import Refused, sha256_of
@@ -59,7 +60,7 @@ def check(row: Row, root: str | os.PathLike[str] = ".") -> Facts:
         `finite_fraction`, `saturated_fraction` (share at the maximum), `sha256`,
         `source` (file name), `format`, `spacing`. What could not be found is None.
     """
-    path = locate(row["path"], root)
+    path = tables.locate(row["path"], root)
     messages: list[str] = []
     facts: Facts = {
         "volume": row.get("volume") or volume_id(path),

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import study, tables, volumes
-from tomoglean.formats import Row, Source, locate, open_source
+from tomoglean.formats import Row, Source, open_source
 from tomoglean.provenance import Refused
 from tomoglean.volumes import IGNORE
 
@@ -255,7 +255,7 @@ def assemble(
     with contextlib.ExitStack() as stack:
         parts: list[tuple[Source, Pages]] = []
         for row in rows:
-            path = locate(row["path"], root)
+            path = tables.locate(row["path"], root)
             source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
             parts.append((source, pages(source, row, shape, z=z, first=first)))
         for slab in volumes.slabs(shape[0]):
@@ -310,7 +310,9 @@ def convert(
         for slab, labels in zip(volumes.slabs(shape[0]), assembled, strict=True):
             file["data"][slab] = labels
             counts += np.bincount(labels.ravel(), minlength=IGNORE + 1)
-        _look_at(counts, classes, ", ".join(locate(row["path"]).name for row in rows))
+        _look_at(
+            counts, classes, ", ".join(tables.locate(row["path"]).name for row in rows)
+        )
 
 
 def _look_at(counts: Pages, classes: Sequence[str], name: str) -> None:
@@ -354,7 +356,7 @@ def to_voxels(
     Refused
         If the unit is unknown or a point lies outside the volume.
     """
-    name, unit = locate(row["path"]).name, row.get("unit", "")
+    name, unit = tables.locate(row["path"]).name, row.get("unit", "")
     if unit not in {*NM, "voxel"}:
         raise Refused(
             f"{name}: expected the unit nm, angstrom or voxel, found {unit!r}; fill it in"
@@ -386,7 +388,9 @@ def convert_points(
     if z is not None:
         shape = (int(z.max()) + 1, *shape[1:])
     found = [
-        to_voxels(tables.read_points(locate(row["path"], root)), row, shape, voxel_nm)
+        to_voxels(
+            tables.read_points(tables.locate(row["path"], root)), row, shape, voxel_nm
+        )
         for row in rows
     ]
     everything = tables.Points(

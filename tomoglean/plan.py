@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomoglean import formats, networks, provenance, study
+from tomoglean import formats, networks, provenance, study, tables
 from tomoglean.fingerprint import fingerprint
 from tomoglean.study import Study
 
@@ -442,13 +442,13 @@ def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:
     modules = set()
     for row in rows:
         with contextlib.suppress(provenance.Refused):
-            modules.add(formats.reader_of(study.resolve(row["path"], Path()), row).__name__)
+            modules.add(formats.reader_of(tables.locate(row["path"]), row).__name__)
     return tuple(sorted(modules))
 
 
 def _files(paths: Iterable[str]) -> list[str]:
     """Keep what Snakemake can watch: single files, there or to be simulated."""
-    resolved = [(path, study.resolve(path, Path())) for path in paths]
+    resolved = [(path, tables.locate(path)) for path in paths]
     return [
         str(file)
         for path, file in resolved
@@ -460,7 +460,7 @@ def _remembered_sha256(path: str) -> str | None:
     """Hash raw bytes, again only when size, mtime, ctime or inode differ."""
     if path.startswith(study.SIMULATED):
         return None
-    source = study.resolve(path, Path())
+    source = tables.locate(path)
     found = sorted(source.rglob("*")) if source.is_dir() else [source]
     stats = [(file, file.stat()) for file in found if file.is_file()]
     stamp = [

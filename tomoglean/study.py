@@ -1,7 +1,6 @@
 """A study: its config, its tables, and what follows from them. Nothing is read twice."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,11 +176,6 @@ def slice_numbers(text: str) -> list[int]:
     return numbers
 
 
-def resolve(path: str, root: Path) -> Path:
-    """Path of a table's file: $VARIABLES filled in, relative to the study."""
-    return root / os.path.expanduser(os.path.expandvars(path))
-
-
 def _rows(path: Path, schema: str) -> list[dict[str, str]]:
     if not path.is_file():
         raise Refused(f"{path}: no such file; a study has config/{schema}.tsv")
@@ -281,7 +275,7 @@ def _check_start(study: Study, task: str) -> None:
     block = study.tasks[task]
     for settings in (block["train"], *(c["train"] for c in block["controls"].values())):
         path = settings["start_from"]
-        if path and not resolve(path, study.root).is_file():
+        if path and not tables.locate(path, study.root).is_file():
             raise Refused(
                 f"{study.root / 'config' / 'config.yaml'}: tasks.{task}.train.start_from: "
                 f"no such file: {path}; give the weights file of an older study"
@@ -317,7 +311,7 @@ def _check_path(row: Mapping[str, str], where: str, study: Study) -> None:
             problem = _unknown("simulated volume", volume, study.simulated())
             raise Refused(f"{where}: {row['path']}: {problem}")
         return
-    path = resolve(row["path"], study.root)
+    path = tables.locate(row["path"], study.root)
     if "$" in str(path):
         raise Refused(
             f"{where}: {row['path']}: the environment variable is not set; "

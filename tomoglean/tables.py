@@ -77,6 +77,11 @@ class Picks:
         )
 
 
+def locate(path: str, root: str | os.PathLike[str] = ".") -> Path:
+    """Resolve a path of a table: $VARIABLES are filled in, the rest is below `root`."""
+    return Path(root) / os.path.expanduser(os.path.expandvars(path))
+
+
 def read_rows(
     path: str | os.PathLike[str], *, delimiter: str = "\t"
 ) -> list[dict[str, str]]:

@@ -31,7 +31,7 @@ from tomoglean.formats.source import (
 )
 from tomoglean.provenance import Refused
 
-__all__ = ["Reader", "Row", "Source", "locate", "open_source", "reader_of", "readers"]
+__all__ = ["Reader", "Row", "Source", "open_source", "reader_of", "readers"]
 
 VOXEL_TOLERANCE = 0.01
 LFS = b"version https://git-lfs"
@@ -77,11 +77,6 @@ def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
         f"{path.name}: expected one of {known}, found the ending {path.suffix!r};"
         " convert the file or correct its path"
     )
-
-
-def locate(path: str, root: str | os.PathLike[str] = ".") -> Path:
-    """Resolve a path of a table: $VARIABLES are filled in, the rest is below `root`."""
-    return Path(root) / os.path.expanduser(os.path.expandvars(path))
 
 
 @contextlib.contextmanager

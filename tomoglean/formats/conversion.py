@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tomoglean import volumes
-from tomoglean.formats import Row, Source, locate, open_source
+from tomoglean import tables, volumes
+from tomoglean.formats import Row, Source, open_source
 from tomoglean.formats.moments import Moments
 from tomoglean.provenance import Refused, read_json, sha256_of
 
@@ -44,7 +44,7 @@ def convert(
     facts = read_json(checked)
     if facts["verdict"] == "refused":
         raise Refused(facts["messages"][0])
-    raw = locate(row["path"], root)
+    raw = tables.locate(row["path"], root)
     if sha256_of(raw) != facts["sha256"]:
         raise Refused(
             f"{raw.name}: expected the file that was checked, found it changed; run again"
