@@ -158,17 +158,6 @@ def test_few_voxels_do_not_calibrate():
 # Files
 
 
-def test_corrected_labels_win_where_they_exist(tmp_path, save):
-    weak = save("weak", np.zeros((2, 2, 2)))
-    predicted = save("predicted", np.ones((2, 2, 2)), np.full((2, 2, 2), 255))
-    clean = np.full((2, 2, 2), IGNORE)
-    clean[1] = 2
-    new, facts = relabel(tmp_path, weak, predicted, corrected=[save("clean", clean)])
-    assert np.all(new[0] == 1)
-    assert np.all(new[1] == 2)
-    assert facts["share_changed"] == 1
-
-
 def test_without_calibration_the_default_holds_and_is_stated(tmp_path, save):
     weak = save("weak", np.zeros((1, 1, 2)))
     predicted = save("predicted", np.ones((1, 1, 2)), [[[203, 204]]])

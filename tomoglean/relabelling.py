@@ -4,7 +4,7 @@ What a network is told again, and what it is better not told: networks average o
 label errors but learn biased ones (arXiv:2107.02189), and a network retrained on its own
 confident output learns its own bias. So a voxel keeps a label only if the prediction is
 confident by a standard measured on corrected slices, class by class, or if two witnesses
-(weak label and prediction) agree; corrected labels override both; the rest is ignored.
+(weak label and prediction) agree; the rest is ignored.
 """
 
 import json
@@ -114,7 +114,6 @@ def relabel(
     predicted: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    corrected: Paths = (),
     calibration_predicted: Paths = (),
     calibration_corrected: Paths = (),
     target_precision: float = 0.9,
@@ -125,9 +124,9 @@ def relabel(
 ) -> None:
     """Write better labels of one volume.
 
-    Corrected label where there is one; else the prediction where it is at least as
-    confident as its class's threshold; else, with `keep_agreeing`, the weak label where it
-    says the same as the prediction; else 255.
+    The prediction where it is at least as confident as its class's threshold; else, with
+    `keep_agreeing`, the weak label where it says the same as the prediction; else 255.
+    Corrected labels come in where slices are cut: there the later kind of label wins.
 
     Parameters
     ----------
@@ -140,8 +139,6 @@ def relabel(
         Where the labels go. Attributes: classes, thresholds (confidence in [0, 1]),
         calibration_voxels, share_ignored (of the predictions) by class,
         share_changed (of the voxels that have a weak and a new label), all as JSON.
-    corrected
-        None or one file of corrected labels of this volume, 255 elsewhere.
     calibration_predicted, calibration_corrected
         Out-of-fold segmentations of training volumes, and their corrected labels, in the
         same order. Without them every class takes the default threshold.
@@ -184,9 +181,6 @@ def relabel(
             guess, confidence = _prediction(predicted, slab)
             hint = _labels(weak, slab, predicted)
             new = fuse(hint, guess, confidence, thresholds, keep_agreeing)
-            for path in corrected:
-                sure = _labels(path, slab, predicted)
-                new = np.where(sure != IGNORE, sure, new)
             tally.count(hint, guess, new)
             file["data"][slab] = new
         facts = {
