@@ -74,8 +74,8 @@ def test_the_report_names_it_and_why(finished):
 def test_the_same_command_again_tries_only_the_broken_one(finished):
     study, _ = finished
     again = snakemake(ROOT, study, "-n", fake=False)
-    assert "convert" in again.stdout
-    assert "train" not in again.stdout
+    assert "rule convert:" in again.stdout
+    assert "rule train:" not in again.stdout
 
 
 def test_records_tell_code_settings_and_inputs(finished):
