@@ -16,7 +16,7 @@ from tomoglean import tables, volumes  # noqa: E402 - the checkout is put on the
 from tomoglean.report import figures, style  # noqa: E402
 
 CLASSES = ["background", "bone", "degradation_layer", "residual_metal"]
-IMPLANT, CELL = "implant-05", "mini-07"
+IMPLANT, CELL = "implant-05", "mini-08"
 RESULTS = ROOT / "examples" / "demo" / "results"
 HALF_SLAB = 4
 
@@ -43,7 +43,7 @@ def cell(axes: list[plt.Axes]) -> None:
     picks = tables.read_picks(RESULTS / f"published/t3ss/{CELL}.csv").positions
     points = tables.read_points(RESULTS / f"converted/t3ss/test/points/{CELL}.csv")
     true = points.positions[np.array(points.classes) == "t3ss"]
-    z = round(float(true[0, 0]))
+    z = round(float(min(true[:, 0], key=lambda place: abs(place - len(grey) / 2))))
     thick = grey[z - HALF_SLAB : z + HALF_SLAB + 1].mean(axis=0)
     shown = figures.grey(thick, figures.window(thick))
     named = list(style.class_colours(["background", "membrane"]).values())
