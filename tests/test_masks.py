@@ -345,3 +345,10 @@ def test_the_envelope_ends_where_one_membrane_is_unseen(search):
     zone, _, _ = search(membrane, partner_nm=[6, 28])
     assert zone[SHAPE[0] // 2 + 8 :].any()
     assert not zone[: SHAPE[0] // 2 - 8].any()
+
+
+def test_partner_distances_the_wrong_way_round_are_refused(search, tmp_path):
+    membrane, _, _ = shell(SHAPE, CUBIC, RADII_NM)
+    with pytest.raises(Refused, match=r"segmented.h5: expected .* found \[28, 6\]; turn"):
+        search(membrane, partner_nm=[28, 6])
+    assert not (tmp_path / "masked.h5").exists()

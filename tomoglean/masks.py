@@ -88,8 +88,14 @@ def find(
     Raises
     ------
     Refused
-        If there is no such class, or the volume is a sparse set of slices.
+        If there is no such class, the volume is a sparse set of slices, or the least
+        distance of a partner is above the greatest.
     """
+    if partner_nm and partner_nm[0] > partner_nm[1]:
+        raise Refused(
+            f"{segmented}: expected mask.partner_nm as [least, greatest] distance, found "
+            f"{list(partner_nm)}; turn the two round in config.yaml"
+        )
     with volumes.open_volume(segmented) as volume:
         shape, voxel_nm = volume.shape, volume.voxel_nm
         if volume.z is not None:

@@ -221,7 +221,7 @@ def _architecture(
     dropout = {} if settings.dropout is None else {"dropout": settings.dropout}
     if pool.patches:
         return {"patch_px": pool.image_shape()[0], "channels": channels, **dropout}
-    if (settings.dim == 2.5) != (channels > 1) and settings.dim != 3:
+    if (settings.dim == 2.5) != (channels > 1):
         raise Refused(
             f"train.dim: expected {2.5 if channels > 1 else 2} for slices of {channels} "
             f"channels, found {settings.dim}; set slice.neighbours to match"
