@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import tables
+from tomoglean import formats, tables
 from tomoglean.formats import Row, Source, open_source
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
-from tomoglean.provenance import Refused, sha256_of
+from tomoglean.provenance import Refused
 from tomoglean.volumes import slabs
 
 Facts = dict[str, Any]
@@ -73,7 +73,7 @@ def check(row: Row, root: str | os.PathLike[str] = ".") -> Facts:
         with open_source(path, row) as source:
             _look(source, row, facts)
         with readable(path.name, facts["format"]):
-            facts["sha256"] = sha256_of(path)
+            facts["sha256"] = formats.sha256(path, row, source.linked)
         _accept(facts)
     except Refused as refusal:
         messages.insert(0, str(refusal))

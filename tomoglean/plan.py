@@ -128,11 +128,12 @@ class Plan:
 
     def sha256(self, wildcards: Any) -> str | None:
         """Hash of a volume's raw bytes; None while it is still to be simulated."""
-        return _remembered_sha256(self.row(wildcards)["path"])
+        row = self.row(wildcards)
+        return _remembered_sha256(row["path"], row)
 
     def sha256_labels(self, wildcards: Any) -> list[str | None]:
         """Hash of the bytes of a label's files."""
-        return [_remembered_sha256(row["path"]) for row in self.rows(wildcards)]
+        return [_remembered_sha256(row["path"], row) for row in self.rows(wildcards)]
 
     def simulation(self, wildcards: Any) -> dict[str, Any]:
         """Settings of a simulated volume."""
@@ -456,19 +457,18 @@ def _files(paths: Iterable[str]) -> list[str]:
     ]
 
 
-def _remembered_sha256(path: str) -> str | None:
+def _remembered_sha256(path: str, row: formats.Row | None = None) -> str | None:
     """Hash raw bytes, again only when size, mtime, ctime or inode differ."""
     if path.startswith(study.SIMULATED):
         return None
     source = tables.locate(path)
-    found = sorted(source.rglob("*")) if source.is_dir() else [source]
-    stats = [(file, file.stat()) for file in found if file.is_file()]
+    stats = [(file, file.stat()) for file in formats.files(source, row) if file.is_file()]
     stamp = [
         [str(file), now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino]
         for file, now in stats
     ]
     known = provenance.read_json(HASHES) if HASHES.is_file() else {}
     if known.get(path, {}).get("stamp") != stamp:
-        known[path] = {"stamp": stamp, "sha256": provenance.sha256_of(source)}
+        known[path] = {"stamp": stamp, "sha256": formats.sha256(source, row)}
         provenance.write_json(known, HASHES)
     return str(known[path]["sha256"])

@@ -2,12 +2,17 @@
 
 A format is one module in this folder. It is found by itself and holds
 
-NAME
-    What people call the format.
+FORMAT
+    Its line in the table of formats, a `Format`.
 recognises(path, row)
-    Whether a file or folder is its own.
+    Whether a file or folder is its own; of two that claim it the special one reads.
 open_file(path, row)
     Context manager that yields a `Source`.
+files(path, row)
+    Only where voxels lie in other files than `path`: all that are read.
+write(source, path)
+    Only where the format is also written: a `Source` that has its `voxel_nm`, slab by
+    slab, atomically, with voxel size and origin.
 """
 
 import contextlib
@@ -15,7 +20,7 @@ import functools
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -23,15 +28,26 @@ import numpy as np
 
 from tomoglean.formats.source import (
     MOST_BYTES_PER_SLICE,
+    Format,
     Row,
     Source,
     parse_shape,
     parse_triple,
     readable,
 )
-from tomoglean.provenance import Refused
+from tomoglean.provenance import Refused, key, sha256_of_file
 
-__all__ = ["Reader", "Row", "Source", "open_source", "reader_of", "readers"]
+__all__ = [
+    "Format",
+    "Reader",
+    "Row",
+    "Source",
+    "files",
+    "open_source",
+    "reader_of",
+    "readers",
+    "sha256",
+]
 
 VOXEL_TOLERANCE = 0.01
 LFS = b"version https://git-lfs"
@@ -40,7 +56,7 @@ LFS = b"version https://git-lfs"
 class Reader(Protocol):
     """What a module of this folder must hold to be a format."""
 
-    NAME: str
+    FORMAT: Format
     __name__: str
 
     def recognises(self, path: Path, row: Row) -> bool:
@@ -52,12 +68,11 @@ class Reader(Protocol):
 
 @functools.cache
 def readers() -> tuple[Reader, ...]:
-    """Find the formats: every module of this folder that can recognise files."""
+    """Find the formats: every module of this folder with a FORMAT, general ones last."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return tuple(
-        cast("Reader", module) for module in modules if hasattr(module, "recognises")
-    )
+    found = [cast("Reader", module) for module in modules if hasattr(module, "FORMAT")]
+    return tuple(sorted(found, key=lambda reader: reader.FORMAT.general))
 
 
 def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
@@ -72,11 +87,48 @@ def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
     for reader in readers():
         if reader.recognises(path, row or {}):
             return reader
-    known = ", ".join(reader.NAME for reader in readers())
+    known = ", ".join(reader.FORMAT.name for reader in readers())
     raise Refused(
         f"{path.name}: expected one of {known}, found the ending {path.suffix!r};"
         " convert the file or correct its path"
     )
+
+
+def files(path: str | os.PathLike[str], row: Row | None = None) -> list[Path]:
+    """List the files a volume is read from, in a fixed order; their bytes identify it.
+
+    A folder counts with everything in it, unless its format knows better. None of them
+    need exist.
+    """
+    path, row = Path(path), row or {}
+    with contextlib.suppress(Refused):
+        if listing := getattr(reader_of(path, row), "files", None):
+            return [Path(file) for file in listing(path, row)]
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return [path]
+
+
+def sha256(
+    path: str | os.PathLike[str],
+    row: Row | None = None,
+    linked: Iterable[str | os.PathLike[str]] = (),
+) -> str:
+    """Hash the bytes of a volume: of its one file, or of the list of all its files.
+
+    Parameters
+    ----------
+    path, row
+        See `files`.
+    linked
+        Further files, as an open `Source` lists them.
+    """
+    path = Path(path)
+    parts = [*files(path, row), *map(Path, linked)]
+    if parts == [path]:
+        return sha256_of_file(path)
+    base = path if path.is_dir() else path.parent
+    return key(*[(os.path.relpath(part, base), sha256_of_file(part)) for part in parts])
 
 
 @contextlib.contextmanager
@@ -105,7 +157,7 @@ def open_source(path: str | os.PathLike[str], row: Row | None = None) -> Iterato
     _exists(path)
     reader = reader_of(path, row)
     with contextlib.ExitStack() as stack:
-        with readable(path.name, reader.NAME):
+        with readable(path.name, reader.FORMAT.name):
             source = stack.enter_context(reader.open_file(path, row))
         source.format = reader.__name__.rpartition(".")[2]
         _agrees(source, row)

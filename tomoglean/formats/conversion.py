@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tomoglean import tables, volumes
+from tomoglean import formats, tables, volumes
 from tomoglean.formats import Row, Source, open_source
 from tomoglean.formats.moments import Moments
-from tomoglean.provenance import Refused, read_json, sha256_of
+from tomoglean.provenance import Refused, read_json
 
 
 def convert(
@@ -45,11 +45,12 @@ def convert(
     if facts["verdict"] == "refused":
         raise Refused(facts["messages"][0])
     raw = tables.locate(row["path"], root)
-    if sha256_of(raw) != facts["sha256"]:
-        raise Refused(
-            f"{raw.name}: expected the file that was checked, found it changed; run again"
-        )
     with open_source(raw, row) as source:
+        if formats.sha256(raw, row, source.linked) != facts["sha256"]:
+            raise Refused(
+                f"{raw.name}: expected the file that was checked, found it changed; run"
+                " again"
+            )
         _write(source, facts, path)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tomoglean.formats.source import (
     MOST_BYTES_PER_SLICE,
     UNKNOWN,
+    Format,
     Row,
     Source,
     Triple,
@@ -19,13 +20,17 @@ from tomoglean.formats.source import (
 )
 from tomoglean.provenance import Refused
 
-NAME = "HDF5"
+FORMAT = Format(
+    "HDF5",
+    (".h5", ".hdf5", ".hdf", ".nxs", ".nx5"),
+    "the dataset named in the column dataset, or the only 3D one",
+    "h5py",
+)
 
 
 def recognises(path: Path, row: Row) -> bool:
-    """Tell HDF5 files by their ending."""
-    endings = {".h5", ".hdf5", ".hdf", ".nxs", ".nx5"}
-    return not path.is_dir() and path.suffix.lower() in endings
+    """Tell files of the format by their ending."""
+    return FORMAT.fits(path)
 
 
 @contextlib.contextmanager

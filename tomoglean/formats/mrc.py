@@ -9,18 +9,24 @@ import mrcfile
 import mrcfile.utils
 import numpy as np
 
-from tomoglean.formats.source import Row, Source, Triple, mapped, native
+from tomoglean.formats.source import Format, Row, Source, Triple, mapped, native
 from tomoglean.provenance import Refused
 
-NAME = "MRC"
+FORMAT = Format(
+    "MRC",
+    (".mrc", ".rec", ".map", ".ccp4"),
+    "modes 0 (signed, and unsigned where IMOD says so), 1, 2, 6, 12; extended headers;"
+    " axes in any order; both byte orders",
+    "mrcfile",
+)
 HEADER_BYTES = 1024
 IMOD_STAMP = 1146047817
 VOLUME_STACK = 401
 
 
 def recognises(path: Path, row: Row) -> bool:
-    """Tell MRC files by their ending."""
-    return not path.is_dir() and path.suffix.lower() in {".mrc", ".rec", ".map", ".ccp4"}
+    """Tell files of the format by their ending."""
+    return FORMAT.fits(path)
 
 
 @contextlib.contextmanager

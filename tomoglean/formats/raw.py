@@ -7,16 +7,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tomoglean.formats.source import Row, Source, mapped, native, parse_shape
+from tomoglean.formats.source import Format, Row, Source, mapped, native, parse_shape
 from tomoglean.provenance import Refused
 
-NAME = "raw"
+FORMAT = Format(
+    "raw",
+    (".raw", ".vol", ".bin", ".dat"),
+    "plain voxels; the columns shape and dtype (header_bytes, byte_order) declare them",
+    general=True,
+)
 BYTE_ORDERS: dict[str, Literal["<", ">"]] = {"": "<", "little": "<", "big": ">"}
 
 
 def recognises(path: Path, row: Row) -> bool:
-    """Tell raw files by their ending."""
-    return not path.is_dir() and path.suffix.lower() in {".raw", ".vol", ".bin", ".dat"}
+    """Tell files of the format by their ending."""
+    return FORMAT.fits(path)
 
 
 @contextlib.contextmanager

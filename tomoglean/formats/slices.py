@@ -13,6 +13,7 @@ from tomoglean.formats import tiff
 from tomoglean.formats.source import (
     UNKNOWN,
     Array,
+    Format,
     Row,
     Source,
     Triple,
@@ -21,14 +22,20 @@ from tomoglean.formats.source import (
 )
 from tomoglean.provenance import Refused
 
-NAME = "slices (folder of TIFF or PNG, one PNG)"
+FORMAT = Format(
+    "slices",
+    (".png",),
+    "a folder of numbered TIFF or PNG slices, or one PNG",
+    "tifffile, Pillow",
+    general=True,
+)
 ENDINGS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
 ANY = "any"
 
 
 def recognises(path: Path, row: Row) -> bool:
     """Tell folders and single PNG images."""
-    return path.is_dir() or path.suffix.lower() == ".png"
+    return path.is_dir() or FORMAT.fits(path)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What every reader yields: a volume outside the pipeline, read slab by slab."""
 
 import contextlib
+import importlib
 import math
 import re
 import warnings
@@ -20,6 +21,35 @@ Triple = tuple[float, float, float]
 UNKNOWN = (math.nan, math.nan, math.nan)
 MOST_BYTES_PER_SLICE = 1 << 30
 FOLDERS = re.compile(r"(?<![^\s'\"(=])/\S*/")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A line of the table of formats (docs/formats.md is made of them).
+
+    Attributes
+    ----------
+    name
+        What people call the format.
+    endings
+        Endings of its files in small letters, such as (".mrc", ".mrc.gz").
+    reads
+        What of the format is read and what is refused, in one line.
+    library
+        Library that reads it; empty if this package does.
+    general
+        Asked last: takes what no special format knows, such as a folder of images.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    reads: str
+    library: str = ""
+    general: bool = False
+
+    def fits(self, path: Path) -> bool:
+        """Tell whether a file (no folder) has one of the endings."""
+        return not path.is_dir() and path.name.lower().endswith(self.endings)
 
 
 @dataclass
@@ -48,6 +78,15 @@ class Source:
         True if `pages` gives three channels.
     format
         Name of the reader.
+    origin_nm
+        Where the centre of voxel (0, 0, 0) stands in the frame of the file, as z, y, x
+        in nm.
+    materials
+        Names of label values, where the file tells them.
+    acquisition
+        What the file tells of the recording, such as the number of projections.
+    linked
+        Further files that the voxels are read from, known only once it is open.
     warnings
         What a person should know, one line each.
     """
@@ -62,6 +101,10 @@ class Source:
     first: int = 0
     coloured: bool = False
     format: str = ""
+    origin_nm: Triple = (0.0, 0.0, 0.0)
+    materials: Mapping[int, str] = field(default_factory=dict)
+    acquisition: Mapping[str, str | float] = field(default_factory=dict)
+    linked: tuple[Path, ...] = ()
     warnings: list[str] = field(default_factory=list)
 
     def read(self, part: slice) -> Array:
@@ -114,6 +157,23 @@ def readable(name: str, format: str) -> Iterator[None]:
         raise Refused(
             f"{name}: expected a readable file ({format}), found damage ({found});"
             " copy the file again or correct its row"
+        ) from error
+
+
+def needed(library: str, name: str) -> Any:
+    """Import a library that only one format needs.
+
+    Raises
+    ------
+    Refused
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise Refused(
+            f"{name}: expected the library {library} to read this format, found none"
+            f" ({error}); run `make setup`, or pip install {library}"
         ) from error
 
 

@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tomoglean.formats.source import UNKNOWN, Array, Row, Source, Triple, native
+from tomoglean.formats.source import UNKNOWN, Array, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
 
-NAME = "TIFF"
+FORMAT = Format(
+    "TIFF",
+    (".tif", ".tiff"),
+    "one or many pages, BigTIFF, tiled, compressed, both byte orders, 1 bit, ImageJ stacks",
+    "tifffile",
+)
 UNITS_NM = {"nm": 1, "micron": 1e3, "um": 1e3, "µm": 1e3, "\\u00B5m": 1e3, "mm": 1e6}
 MIN_IS_WHITE = 0
 PALETTE = 3
 
 
 def recognises(path: Path, row: Row) -> bool:
-    """Tell TIFF files by their ending."""
-    return not path.is_dir() and path.suffix.lower() in {".tif", ".tiff"}
+    """Tell files of the format by their ending."""
+    return FORMAT.fits(path)
 
 
 @contextlib.contextmanager
