@@ -1,6 +1,7 @@
 """Bring in what scientists have, and keep out what is broken.
 
 results/checked/{volume}.json                            what a raw volume is; ok, warning or refused
+results/checked/{task}/{use}/{kind}/{volume}.json        what its labels hold; ok or warning
 results/converted/{volume}.h5                            the volume (Z, Y, X), chunked and checksummed
 results/converted/{task}/{use}/{kind}/{volume}.h5        its labels, 255 where nobody said anything
 results/converted/{task}/{use}/points/{volume}.csv       its points in voxels
@@ -54,6 +55,7 @@ rule convert_labels:
         raw=plan.raw_labels,
     output:
         labels="results/converted/{task}/{use}/{kind}/{volume}.h5",
+        checked="results/checked/{task}/{use}/{kind}/{volume}.json",
     log:
         "logs/convert/{task}/{use}/{kind}/{volume}.log",
     conda:

@@ -1,4 +1,3 @@
-import logging
 import os
 from pathlib import Path
 
@@ -282,12 +281,34 @@ def test_labels_that_say_nothing_are_refused_and_leave_no_file(study):
     assert not path.exists()
 
 
-def test_labels_without_a_class_are_legal_and_told(study, caplog):
+def test_labels_are_counted(study):
+    labels_at_hand = TRUTH.copy()
+    labels_at_hand[0] = ALL
+    row, path = study.tiff(labels_at_hand), study.root / "labels.h5"
+    facts = labels.convert([row], study.volume(), path, classes=CLASSES, root=study.root)
+    assert facts["verdict"] == "ok"
+    assert facts["unlabelled"] == TRUTH[0].size
+    assert list(facts["voxels"]) == CLASSES
+    assert list(facts["voxels"].values()) == [
+        int((TRUTH[1:] == place).sum()) for place in range(len(CLASSES))
+    ]
+
+
+def test_labels_of_one_class_only_are_legal_and_told(study):
     row, path = study.tiff(np.zeros(SHAPE, np.uint8)), study.root / "labels.h5"
-    with caplog.at_level(logging.WARNING):
-        labels.convert([row], study.volume(), path, classes=CLASSES, root=study.root)
-    assert "0 voxels of bone" in caplog.text
+    facts = labels.convert([row], study.volume(), path, classes=CLASSES, root=study.root)
+    assert facts["verdict"] == "warning"
+    assert f"every labelled voxel is {CLASSES[0]}" in facts["messages"][0]
     assert not volumes.read(path).data.any()
+
+
+def test_labels_stored_as_floats_are_taken_and_told(study):
+    row, path = study.tiff(TRUTH.astype(np.float32)), study.root / "labels.h5"
+    facts = labels.convert([row], study.volume(), path, classes=CLASSES, root=study.root)
+    assert facts["messages"] == [
+        "labels.tif: labels stored as float32, taken as whole numbers"
+    ]
+    assert np.array_equal(volumes.read(path).data, TRUTH)
 
 
 # -- points ----------------------------------------------------------------------------

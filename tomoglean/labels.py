@@ -5,10 +5,9 @@ nobody said anything: unlabelled is not background.
 """
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ Pages = npt.NDArray[np.int64]
 GREY = (1 << 32) | (1 << 16) | 1
 HIGHEST = (1 << 16) - 1
 NM = {"nm": 1.0, "angstrom": 0.1}
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -225,6 +222,7 @@ def assemble(
     z: npt.NDArray[np.int64] | None = None,
     first: int = 0,
     root: str | os.PathLike[str] = ".",
+    remarks: list[str] | None = None,
 ) -> Iterator[Labels]:
     """Assemble the labels of a volume, slab by slab, from all that is said of it.
 
@@ -240,6 +238,8 @@ def assemble(
         See `pages`.
     root
         Folder to which paths are relative.
+    remarks
+        Takes what is odd about the files, one line each.
 
     Yields
     ------
@@ -258,11 +258,20 @@ def assemble(
             path = tables.locate(row["path"], root)
             source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
             parts.append((source, pages(source, row, shape, z=z, first=first)))
+            if remarks is not None:
+                remarks += _remarks(source)
         for slab in volumes.slabs(shape[0]):
             labels = np.full((slab.stop - slab.start, *shape[1:]), IGNORE, np.uint8)
             for source, page_of in parts:
                 _lay_over(labels, source, page_of[slab], known)
             yield labels
+
+
+def _remarks(source: Source) -> list[str]:
+    if source.dtype.kind != "f":
+        return source.warnings
+    said = f"{source.name}: labels stored as {source.dtype}, taken as whole numbers"
+    return [*source.warnings, said]
 
 
 def _lay_over(labels: Labels, source: Source, page_of: Pages, known: Code) -> None:
@@ -282,6 +291,68 @@ def _images(source: Source, wanted: Pages) -> Iterator[npt.NDArray[Any]]:
             yield source.read_colours(slice(page, page + 1))
 
 
+@dataclass
+class Survey:
+    """What the labels of a volume hold: count them slab by slab, then ask.
+
+    Attributes
+    ----------
+    rows
+        Rows of labels.tsv they come from.
+    classes
+        Class names; their place is their value.
+    remarks
+        What is odd, one line each.
+    """
+
+    rows: Sequence[Row]
+    classes: Sequence[str]
+    remarks: list[str] = field(default_factory=list)
+    _counts: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(IGNORE + 1, np.int64)
+    )
+
+    @property
+    def name(self) -> str:
+        """Names of the files."""
+        return ", ".join(tables.locate(row["path"]).name for row in self.rows)
+
+    def count(self, labels: Labels) -> None:
+        """Take in a slab."""
+        self._counts += np.bincount(labels.ravel(), minlength=IGNORE + 1)
+
+    def facts(self) -> dict[str, Any]:
+        """Say what was found.
+
+        Returns
+        -------
+        dict
+            `labels`: file names; `verdict`: ok or warning; `messages`; `voxels`: count
+            by class; `unlabelled`: count.
+
+        Raises
+        ------
+        Refused
+            If nothing is labelled.
+        """
+        voxels = dict(zip(self.classes, self._counts.tolist(), strict=False))
+        if not any(voxels.values()):
+            raise Refused(
+                f"{self.name}: expected labels, found every voxel unlabelled; correct the"
+                " file or take its row out of labels.tsv"
+            )
+        found = [name for name, count in voxels.items() if count]
+        alone = f"{self.name}: every labelled voxel is {found[0]}; is that meant?"
+        messages = [*self.remarks, *([alone] if len(found) == 1 else [])]
+        return {
+            "labels": self.name,
+            "verdict": "warning" if messages else "ok",
+            "messages": messages,
+            "voxels": voxels,
+            "unlabelled": int(self._counts[IGNORE]),
+        }
+
+
 def convert(
     rows: Sequence[Row],
     volume: str | os.PathLike[str],
@@ -290,8 +361,13 @@ def convert(
     classes: Sequence[str],
     colours: Colours | None = None,
     root: str | os.PathLike[str] = ".",
-) -> None:
-    """Write the labels of a volume: see `assemble`.
+) -> dict[str, Any]:
+    """Write the labels of a volume, see `assemble`, and say what they hold.
+
+    Returns
+    -------
+    dict
+        See `Survey.facts`.
 
     Raises
     ------
@@ -299,36 +375,25 @@ def convert(
         If nothing is labelled, or see `assemble`.
     """
     first = int(volumes.attributes(volume).get("first_slice", 0))
-    counts = np.zeros(IGNORE + 1, np.int64)
+    survey = Survey(rows, classes)
     with volumes.open_volume(volume) as grid:
         shape, z, voxel_nm = grid.shape, grid.z, grid.voxel_nm
     assembled = assemble(
-        rows, shape, classes=classes, colours=colours, z=z, first=first, root=root
+        rows,
+        shape,
+        classes=classes,
+        colours=colours,
+        z=z,
+        first=first,
+        root=root,
+        remarks=survey.remarks,
     )
     layout = {"data": (shape, np.uint8)}
     with volumes.create(path, layout, voxel_nm=voxel_nm, z=z, classes=classes) as file:
         for slab, labels in zip(volumes.slabs(shape[0]), assembled, strict=True):
             file["data"][slab] = labels
-            counts += np.bincount(labels.ravel(), minlength=IGNORE + 1)
-        _look_at(
-            counts, classes, ", ".join(tables.locate(row["path"]).name for row in rows)
-        )
-
-
-def _look_at(counts: Pages, classes: Sequence[str], name: str) -> None:
-    if not counts[:IGNORE].any():
-        raise Refused(
-            f"{name}: expected labels, found every voxel unlabelled; correct the file or"
-            " take its row out of labels.tsv"
-        )
-    for place, label in enumerate(classes):
-        log.log(
-            logging.INFO if counts[place] else logging.WARNING,
-            "%s: %d voxels of %s",
-            name,
-            counts[place],
-            label,
-        )
+            survey.count(labels)
+        return survey.facts()
 
 
 def to_voxels(

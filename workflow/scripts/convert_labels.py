@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tomoglean import labels
+from tomoglean import labels, provenance
 from tomoglean.stage import begin
 
 if TYPE_CHECKING:
@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-labels.convert(
+facts = labels.convert(
     snakemake.params.rows,
     snakemake.input.volume,
     snakemake.output.labels,
     classes=snakemake.params.classes,
     colours=snakemake.params.colours,
 )
+provenance.write_json(facts, snakemake.output.checked)
