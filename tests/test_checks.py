@@ -74,6 +74,25 @@ def test_the_result_does_not_depend_on_the_slabs(volume, monkeypatch):
     assert checks.check(row) == whole
 
 
+def test_a_giant_slice_is_measured_a_few_rows_at_a_time(volume, monkeypatch):
+    row = volume(RAMP)
+    whole = checks.check(row)
+    monkeypatch.setattr(checks, "BLOCK_VOXELS", 30)
+    assert checks.check(row) == {
+        **whole,
+        "mean": pytest.approx(whole["mean"]),
+        "std": pytest.approx(whole["std"]),
+    }
+
+
+def test_the_first_bad_voxel_is_found_in_a_later_row(volume, monkeypatch):
+    data = RAMP.astype(np.float32)
+    data[4, 7, 2] = data[4, 8, 1] = np.nan
+    monkeypatch.setattr(checks, "BLOCK_VOXELS", 30)
+    message = checks.check(volume(data))["messages"][0]
+    assert "found 2 NaN or Inf, the first at z, y, x = (4, 7, 2)" in message
+
+
 # -- refused ---------------------------------------------------------------------------
 
 
@@ -171,6 +190,20 @@ def test_equal_colour_channels_are_told(tmp_path):
     assert facts["mean"] == 29.5
 
 
+def test_a_volume_of_few_values_is_not_called_saturated(volume):
+    facts = checks.check(volume(RAMP % 3))
+    assert (facts["verdict"], facts["maximum"]) == ("ok", 2)
+    assert facts["saturated_fraction"] == 0.333
+
+
+def test_painted_labels_are_no_volume(tmp_path):
+    colours = np.stack([RAMP.astype(np.uint8) // 200] * 3, -1)
+    tifffile.imwrite(tmp_path / "v.tif", colours, photometric="rgb")
+    facts = checks.check({"path": str(tmp_path / "v.tif"), "voxel_nm": "1"})
+    assert facts["verdict"] == "refused"
+    assert "painted labels? Give them in labels.tsv" in facts["messages"][0]
+
+
 # -- percentiles of large volumes ------------------------------------------------------
 
 
@@ -232,3 +265,83 @@ def test_a_damaged_bare_file_is_described_too(tmp_path):
 )
 def test_ids_made_of_names_are_legal(name, expected):
     assert checks.volume_id(Path(name)) == expected
+
+
+# -- folders of volumes ----------------------------------------------------------------
+
+
+def names_in(folder):
+    return [str(path.relative_to(folder)) for path in checks.volumes_in(folder)]
+
+
+def test_a_folder_of_single_images_is_one_volume(tmp_path):
+    for z in range(3):
+        tifffile.imwrite(tmp_path / f"s{z}.tif", RAMP[z])
+    (tmp_path / "README.md").write_text("slices")
+    assert checks.volumes_in(tmp_path) == [tmp_path]
+
+
+def test_a_folder_of_stacks_is_searched(tmp_path):
+    (tmp_path / "deeper").mkdir()
+    for name in ("a.tif", "b.tif", "deeper/c.mrc", ".hidden.mrc", "notes.txt"):
+        tifffile.imwrite(tmp_path / name, RAMP, photometric="minisblack")
+    assert names_in(tmp_path) == ["a.tif", "b.tif", "deeper/c.mrc"]
+
+
+def test_one_image_among_volumes_is_a_volume(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RAMP[0])
+    (tmp_path / "b.mrc").write_bytes(b"x")
+    assert names_in(tmp_path) == ["a.tif", "b.mrc"]
+
+
+def test_slices_with_a_damaged_one_are_one_volume(tmp_path):
+    (tmp_path / "s0.tif").write_bytes(b"damaged")
+    tifffile.imwrite(tmp_path / "s1.tif", RAMP[1])
+    assert checks.volumes_in(tmp_path) == [tmp_path]
+
+
+# -- labels ----------------------------------------------------------------------------
+
+CLASSES = ["background", "bone"]
+
+
+@pytest.fixture
+def looked_at(volume, tmp_path):
+    """Check labels of the ramp volume."""
+
+    def check(labels, classes=CLASSES, **row):
+        tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+        rows = [{"task": "bone", "kind": "clean", "path": "labels.tif", **row}]
+        return checks.check_labels(rows, volume(RAMP), classes=classes, root=tmp_path)
+
+    return check
+
+
+def test_good_labels_are_ok_and_counted(looked_at):
+    facts = looked_at((RAMP > 899).astype(np.uint8))
+    assert (facts["verdict"], facts["messages"]) == ("ok", [])
+    assert facts["voxels"] == {"background": 900, "bone": 100}
+    assert facts["unlabelled"] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones((10, 10, 9), np.uint8), "expected labels of the volume's shape"),
+        (np.where(RAMP == 5, 7, RAMP % 2).astype(np.uint8), "found 7 (1 voxels)"),
+        (np.full(RAMP.shape, 255, np.uint8), "every voxel unlabelled"),
+        (np.full(RAMP.shape, 0.5, np.float32), "expected the labels whole numbers"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_by_name(looked_at, labels, message):
+    facts = looked_at(labels)
+    assert facts["verdict"] == "refused"
+    assert facts["messages"][0].startswith("labels.tif: expected")
+    assert message in facts["messages"][0]
+
+
+def test_labels_of_a_volume_that_cannot_be_opened_are_refused(tmp_path):
+    row = {"task": "bone", "kind": "clean", "path": "labels.tif"}
+    facts = checks.check_labels([row], {"path": "none.mrc"}, classes=CLASSES, root=tmp_path)
+    assert facts["verdict"] == "refused"
+    assert facts["messages"][0].startswith("none.mrc: ")

@@ -251,7 +251,7 @@ def test_mrc_axes_in_another_order_are_put_right(tmp_path):
     path = write_mrc(tmp_path / "v.mrc", np.ascontiguousarray(stored))
     patched(path, 64, struct.pack("<iii", 3, 1, 2))
     assert np.array_equal(read(path), VOLUME)
-    assert "another order" in header(path).warnings[0]
+    assert "another order" in header(path).notes[0]
 
 
 def test_mrc_axes_that_are_no_order_are_refused(tmp_path):

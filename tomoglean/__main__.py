@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="open and measure raw files, suggest their rows"
     )
     check.add_argument(
-        "paths", nargs="+", metavar="FILE", help="a file or folder of slices"
+        "paths", nargs="+", type=Path, metavar="PATH", help="volumes, or folders of volumes"
     )
     for column in reference.COLUMNS_OF_CHECK:
         check.add_argument(
@@ -61,8 +61,9 @@ def _check(options: argparse.Namespace) -> int:
 
     row = {name: getattr(options, name) for name in reference.COLUMNS_OF_CHECK}
     verdicts = []
-    for path in options.paths:
-        facts = checks.describe(path, **row)
+    found = [volume for path in options.paths for volume in checks.volumes_in(path)]
+    for volume in found:
+        facts = checks.describe(volume, **row)
         sys.stdout.write(reference.told(facts))
         verdicts.append(facts["verdict"])
     return REFUSED if "refused" in verdicts else 0

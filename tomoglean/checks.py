@@ -1,9 +1,10 @@
 """Open and measure a raw volume before any hour is spent on it."""
 
+import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import formats, tables
-from tomoglean.formats import Row, Source, open_source
+from tomoglean import formats, labels, tables
+from tomoglean.formats import Row, Source, open_source, slices
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
 from tomoglean.provenance import Refused
@@ -21,8 +22,10 @@ from tomoglean.volumes import slabs
 Facts = dict[str, Any]
 PERCENTILES = (0.5, 50, 99.5)
 MOST_SAMPLES = 1 << 22
-SLAB_BYTES = 1 << 28
+SLAB_BYTES = 1 << 26
+BLOCK_VOXELS = 1 << 22
 SATURATED = 0.05
+FEW_VALUES = 16
 UNKNOWN: Facts = {
     "shape": None,
     "dtype": None,
@@ -38,6 +41,9 @@ UNKNOWN: Facts = {
     "source": None,
     "format": None,
     "spacing": None,
+    "origin_nm": None,
+    "acquisition": {},
+    "notes": [],
 }
 
 
@@ -58,7 +64,8 @@ def check(row: Row, root: str | os.PathLike[str] = ".") -> Facts:
         refusal first; `shape` (Z, Y, X), `dtype`, `voxel_nm` (z, y, x), `minimum`,
         `maximum`, `percentiles`, `mean` and `std` of the finite values,
         `finite_fraction`, `saturated_fraction` (share at the maximum), `sha256`,
-        `source` (file name), `format`, `spacing`. What could not be found is None.
+        `source` (file name), `format`, `spacing`, `origin_nm` (z, y, x), `acquisition`,
+        `notes`. What could not be found is None.
     """
     path = tables.locate(row["path"], root)
     messages: list[str] = []
@@ -83,6 +90,71 @@ def check(row: Row, root: str | os.PathLike[str] = ".") -> Facts:
     return facts
 
 
+def check_labels(
+    rows: Sequence[Row],
+    volume: Row,
+    *,
+    classes: Sequence[str],
+    colours: labels.Colours | None = None,
+    root: str | os.PathLike[str] = ".",
+) -> Facts:
+    """Look at the labels, or the points, of one volume; nothing can make this fail.
+
+    Parameters
+    ----------
+    rows
+        Rows of labels.tsv of one kind; later ones lie over earlier ones.
+    volume
+        Row of volumes.tsv.
+    classes, colours
+        See `labels.code`.
+    root
+        Folder to which paths are relative.
+
+    Returns
+    -------
+    dict
+        `labels`: file names; `verdict`; `messages`; what `labels.Survey` or
+        `labels.convert_points` counts.
+    """
+    names = ", ".join(tables.locate(row["path"]).name for row in rows)
+    try:
+        with open_source(tables.locate(volume["path"], root), volume) as source:
+            if rows[0].get("kind") == "points":
+                return _check_points(rows, source, root)
+            return _survey(rows, source, classes, colours, root)
+    except Refused as refusal:
+        return {"labels": names, "verdict": "refused", "messages": [str(refusal)]}
+
+
+def _survey(
+    rows: Sequence[Row],
+    source: Source,
+    classes: Sequence[str],
+    colours: labels.Colours | None,
+    root: str | os.PathLike[str],
+) -> Facts:
+    survey = labels.Survey(rows, classes)
+    for slab in labels.assemble(
+        rows,
+        source.shape,
+        classes=classes,
+        colours=colours,
+        z=source.z,
+        first=source.first,
+        root=root,
+        remarks=survey.remarks,
+    ):
+        survey.count(slab)
+    return survey.facts()
+
+
+def _check_points(
+    rows: Sequence[Row], source: Source, root: str | os.PathLike[str]
+) -> Facts:
+    raise NotImplementedError
+
+
 def _look(source: Source, row: Row, facts: Facts) -> None:
     facts |= _header(source, row)
     facts["messages"] += _remarks(source)
@@ -90,6 +162,11 @@ def _look(source: Source, row: Row, facts: Facts) -> None:
     facts |= found.facts()
     facts["messages"] += found.doubts()
     found.refuse_unless_finite()
+    if source.coloured and found.few_values:
+        raise Refused(
+            f"{source.name}: expected grey values, found colours (RGB) of few values:"
+            " painted labels? Give them in labels.tsv with the task's colours"
+        )
 
 
 def describe(path: str | os.PathLike[str], **row: str) -> Facts:
@@ -115,6 +192,36 @@ def describe(path: str | os.PathLike[str], **row: str) -> Facts:
     return facts
 
 
+def volumes_in(path: Path) -> list[Path]:
+    """Find the volumes at a path: itself, or all that lie in a folder of volumes.
+
+    A folder of single images is one volume. Hidden files, and files that no format
+    knows by their ending, are passed over.
+    """
+    if not path.is_dir() or _is_one(path):
+        return [path]
+    inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    entries = [entry for entry in inside if entry.is_dir() or _known(entry)]
+    return [volume for entry in entries for volume in volumes_in(entry)]
+
+
+def _known(path: Path) -> bool:
+    return any(reader.FORMAT.fits(path) for reader in formats.readers())
+
+
+def _is_one(folder: Path) -> bool:
+    """Whether a folder is a volume: of a special format, or nothing but single images."""
+    if not formats.reader_of(folder).FORMAT.general:
+        return True
+    known = sorted(filter(_known, folder.iterdir()))
+    images = [file for file in known if file.suffix.lower() in slices.ENDINGS]
+    if len(images) < 2 or images != known:
+        return False
+    with contextlib.suppress(Refused), open_source(images[0]) as source:
+        return source.shape[0] == 1
+    return True
+
+
 def volume_id(path: Path) -> str:
     """Make a legal id of a file's name."""
     return re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-")[:64] or "volume"
@@ -127,6 +234,9 @@ def _header(source: Source, row: Row) -> Facts:
         "voxel_nm": list(source.voxel_nm) if source.voxel_nm else None,
         "format": source.format,
         "spacing": int(row["spacing"]) if row.get("spacing", "").isdecimal() else None,
+        "origin_nm": list(source.origin_nm),
+        "acquisition": dict(source.acquisition),
+        "notes": source.notes,
     }
 
 
@@ -160,29 +270,48 @@ class _Found:
     samples: list[npt.NDArray[np.float64]] = field(default_factory=list)
 
     def add(self, z: int, image: npt.NDArray[Any]) -> None:
-        """Take in slice z, of shape (Y, X)."""
-        finite = image
-        if image.dtype.kind == "f" and not (good := np.isfinite(image)).all():
-            finite = image[good]
-            y, x = np.argwhere(~good)[0].tolist()
-            self.first_bad = self.first_bad or (z, y, x)
-        phase = -self.voxels % self.step
-        chosen = image.reshape(-1)[phase :: self.step].astype(np.float64)
-        self.samples.append(chosen[np.isfinite(chosen)])
-        self.voxels += image.size
-        self.moments.add(finite)
-        if finite.size:
-            self._extremes(z, finite)
-
-    def _extremes(self, z: int, values: npt.NDArray[Any]) -> None:
-        low, high = float(values.min()), float(values.max())
+        """Take in slice z, of shape (Y, X), a few rows at a time."""
+        rows = max(1, BLOCK_VOXELS // image.shape[1])
+        ends = [
+            self._add_rows(z, start, image[start : start + rows])
+            for start in range(0, image.shape[0], rows)
+        ]
+        low, high = min(end[0] for end in ends), max(end[1] for end in ends)
         if low == high:
             self.constant.append(z)
+
+    def _add_rows(self, z: int, y: int, rows: npt.NDArray[Any]) -> tuple[float, float]:
+        finite = rows
+        if rows.dtype.kind == "f" and not (good := np.isfinite(rows)).all():
+            finite = rows[good]
+            row, x = np.unravel_index(int(np.argmin(good)), rows.shape)
+            self.first_bad = self.first_bad or (z, y + int(row), int(x))
+        phase = -self.voxels % self.step
+        chosen = rows.reshape(-1)[phase :: self.step].astype(np.float64)
+        self.samples.append(chosen[np.isfinite(chosen)])
+        self.voxels += rows.size
+        self.moments.add(finite)
+        return self._extremes(finite) if finite.size else (math.inf, -math.inf)
+
+    def _extremes(self, values: npt.NDArray[Any]) -> tuple[float, float]:
+        low, high = float(values.min()), float(values.max())
         if high > self.maximum:
             self.maximum, self.at_maximum = high, 0
         if high == self.maximum:
             self.at_maximum += int(np.count_nonzero(values == values.max()))
         self.minimum = min(self.minimum, low)
+        return low, high
+
+    @property
+    def few_values(self) -> bool:
+        """Whether the voxels hold so few values that they look like labels."""
+        return np.unique(np.concatenate(self.samples)).size <= FEW_VALUES
+
+    @property
+    def saturated(self) -> bool:
+        """Whether suspiciously many voxels have the highest value; labels may."""
+        many = self.at_maximum > SATURATED * self.moments.count
+        return many and not self.few_values
 
     def facts(self) -> Facts:
         """Say what the voxels are, as far as they are finite."""
@@ -207,7 +336,7 @@ class _Found:
             lines.append(
                 f"{self.name}: {len(self.constant)} slices hold one value only ({named})"
             )
-        if self.at_maximum > SATURATED * self.moments.count:
+        if self.saturated:
             share = 100 * self.at_maximum / self.moments.count
             lines.append(
                 f"{self.name}: {share:.0f} % of the voxels have the highest value"

@@ -90,6 +90,37 @@ def _tell(number: int) -> str:
     return str(red) if red == green == blue else f"[{red}, {green}, {blue}]"
 
 
+def by_materials(source: Source, classes: Sequence[str]) -> Code | None:
+    """Take the code from the names of label values that a file brings (Amira).
+
+    Names are compared without regard to case; `Exterior` is the first class unless a
+    class has that name.
+
+    Raises
+    ------
+    Refused
+        If a name is no class.
+    """
+    if not source.materials:
+        return None
+    known = {name.lower(): name for name in classes}
+    known = {"exterior": classes[0], "unlabelled": "unlabelled"} | known
+    values = {value: known.get(name.lower()) for value, name in source.materials.items()}
+    if None in values.values():
+        raise Refused(
+            f"{source.name}: expected the materials {', '.join(classes)}, found"
+            f" {', '.join(source.materials.values())}; rename them there or in the task's"
+            " classes, or give the task's colours"
+        )
+    places = {name: place for place, name in enumerate(classes)} | {"unlabelled": IGNORE}
+    order = sorted(values)
+    return Code(
+        np.array(order, np.int64) * GREY,
+        np.array([places[str(values[value])] for value in order], np.uint8),
+        ", ".join(f"{values[value]} = {value}" for value in order),
+    )
+
+
 def decode(image: npt.NDArray[Any], known: Code, name: str) -> Labels:
     """Turn an image of labels into classes.
 
@@ -251,18 +282,19 @@ def assemble(
     Refused
         If a file cannot be read, does not fit the volume, or holds unknown labels.
     """
-    known = code(classes, colours)
+    given = code(classes, colours)
     with contextlib.ExitStack() as stack:
-        parts: list[tuple[Source, Pages]] = []
+        parts: list[tuple[Source, Pages, Code]] = []
         for row in rows:
             path = tables.locate(row["path"], root)
             source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
-            parts.append((source, pages(source, row, shape, z=z, first=first)))
+            known = given if colours else by_materials(source, classes) or given
+            parts.append((source, pages(source, row, shape, z=z, first=first), known))
             if remarks is not None:
                 remarks += _remarks(source)
         for slab in volumes.slabs(shape[0]):
             labels = np.full((slab.stop - slab.start, *shape[1:]), IGNORE, np.uint8)
-            for source, page_of in parts:
+            for source, page_of, known in parts:
                 _lay_over(labels, source, page_of[slab], known)
             yield labels
 

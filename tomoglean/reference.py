@@ -35,7 +35,7 @@ LIMITS = {
 def told(facts: Mapping[str, Any]) -> str:
     """Say what a check found, and the row to paste into volumes.tsv."""
     lines = [f"{facts['source']}: {facts['verdict']}"]
-    lines += [f"  {message}" for message in facts["messages"]]
+    lines += [f"  {message}" for message in [*facts["messages"], *facts["notes"]]]
     if facts["verdict"] != "refused":
         lines += _facts(facts)
         columns = list(config.read_schema("volumes")["properties"])
@@ -53,9 +53,11 @@ def _facts(facts: Mapping[str, Any]) -> list[str]:
     edges = facts["voxel_nm"]
     voxel = " x ".join(f"{edge:g}" for edge in edges) + " nm" if edges else "unknown"
     low, high = facts["minimum"], facts["maximum"]
+    said = "; ".join(f"{name} {value}" for name, value in facts["acquisition"].items())
     return [
         f"  {facts['format']}, {shape} voxels (z, y, x), {facts['dtype']}, voxel {voxel}",
         f"  values {low:g} to {high:g}, mean {facts['mean']:.5g}, std {facts['std']:.5g}",
+        *([f"  recorded with: {said}"] if said else []),
         f"  sha256 {facts['sha256']}",
     ]
 

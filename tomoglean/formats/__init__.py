@@ -202,7 +202,7 @@ def _agrees(source: Source, row: Row) -> None:
         )
     if source.shape[1] * source.shape[2] * source.dtype.itemsize > MOST_BYTES_PER_SLICE:
         raise Refused(
-            f"{source.name}: expected slices of at most 1 GiB, found"
+            f"{source.name}: expected slices of at most 256 MiB, found"
             f" {source.shape[1]} x {source.shape[2]} {source.dtype}; cut the volume"
         )
 

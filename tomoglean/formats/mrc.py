@@ -51,6 +51,7 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
         native(dtype),
         lambda part: np.array(data[part]),
         hint_nm,
+        notes=_notes(path, header),
         warnings=warnings,
     )
 
@@ -111,5 +112,9 @@ def _look_for_oddities(path: Path, header: Any, stored: Any, warnings: list[str]
         warnings.append(f"{path.name}: {extra} bytes follow the voxels and are ignored")
     if bytes(header.map.tobytes()) != b"MAP ":
         warnings.append(f"{path.name}: no 'MAP ' mark (old file?); read by its size")
-    if _order(path, header) != [0, 1, 2]:
-        warnings.append(f"{path.name}: axes were stored in another order and put right")
+
+
+def _notes(path: Path, header: Any) -> list[str]:
+    if _order(path, header) == [0, 1, 2]:
+        return []
+    return [f"{path.name}: axes were stored in another order and put right"]

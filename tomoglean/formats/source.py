@@ -19,7 +19,7 @@ Row = Mapping[str, str]
 Array = npt.NDArray[Any]
 Triple = tuple[float, float, float]
 UNKNOWN = (math.nan, math.nan, math.nan)
-MOST_BYTES_PER_SLICE = 1 << 30
+MOST_BYTES_PER_SLICE = 1 << 28
 FOLDERS = re.compile(r"(?<![^\s'\"(=])/\S*/")
 
 
@@ -87,6 +87,8 @@ class Source:
         What the file tells of the recording, such as the number of projections.
     linked
         Further files that the voxels are read from, known only once it is open.
+    notes
+        What a person may like to know, one line each.
     warnings
         What a person should know, one line each.
     """
@@ -105,6 +107,7 @@ class Source:
     materials: Mapping[int, str] = field(default_factory=dict)
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     linked: tuple[Path, ...] = ()
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def read(self, part: slice) -> Array:
