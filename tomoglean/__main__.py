@@ -60,13 +60,13 @@ def _check(options: argparse.Namespace) -> int:
     from tomoglean import checks
 
     row = {name: getattr(options, name) for name in reference.COLUMNS_OF_CHECK}
-    verdicts = []
-    found = [volume for path in options.paths for volume in checks.volumes_in(path)]
-    for volume in found:
-        facts = checks.describe(volume, **row)
-        sys.stdout.write(reference.told(facts))
-        verdicts.append(facts["verdict"])
-    return REFUSED if "refused" in verdicts else 0
+    paths = [volume for path in options.paths for volume in checks.volumes_in(path)]
+    found = []
+    for path in paths:
+        found.append(checks.describe(path, **row))
+        sys.stdout.write(reference.told(found[-1]))
+    sys.stdout.write(reference.rows(found))
+    return REFUSED if any(facts["verdict"] == "refused" for facts in found) else 0
 
 
 def _report(options: argparse.Namespace) -> int:

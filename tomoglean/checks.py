@@ -333,9 +333,8 @@ class _Found:
         lines = []
         if self.constant:
             named = ", ".join(map(str, self.constant[:5]))
-            lines.append(
-                f"{self.name}: {len(self.constant)} slices hold one value only ({named})"
-            )
+            more = f" and {len(self.constant) - 5} more" if self.constant[5:] else ""
+            lines.append(f"{self.name}: one value only in slices z = {named}{more}")
         if self.saturated:
             share = 100 * self.at_maximum / self.moments.count
             lines.append(

@@ -1,6 +1,6 @@
 """Words for people: what a check found, and the reference page made from the schemas."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,29 @@ LIMITS = {
 
 
 def told(facts: Mapping[str, Any]) -> str:
-    """Say what a check found, and the row to paste into volumes.tsv."""
+    """Say what a check found."""
     lines = [f"{facts['source']}: {facts['verdict']}"]
     lines += [f"  {message}" for message in [*facts["messages"], *facts["notes"]]]
-    if facts["verdict"] != "refused":
-        lines += _facts(facts)
-        columns = list(config.read_schema("volumes")["properties"])
-        row = {column: str(facts["row"].get(column, "")) for column in columns}
-        lines += [
-            "  the row for config/volumes.tsv, under these columns; fill in the tasks:",
-            "\t".join(row),
-            "\t".join({**row, "tasks": "TASKS"}.values()),
-        ]
+    lines += _facts(facts) if facts["sha256"] else []
+    return "\n".join(lines) + "\n"
+
+
+def rows(found: Iterable[Mapping[str, Any]]) -> str:
+    """Write the rows to paste into volumes.tsv, of all that was not refused."""
+    columns = list(config.read_schema("volumes")["properties"])
+    cells = [
+        {**dict.fromkeys(columns, ""), **facts["row"], "tasks": "TASKS"}
+        for facts in found
+        if facts["verdict"] != "refused"
+    ]
+    if not cells:
+        return ""
+    head = "\nfor config/volumes.tsv, under these columns; fill in the tasks:"
+    lines = [
+        head,
+        "\t".join(columns),
+        *("\t".join(map(str, row.values())) for row in cells),
+    ]
     return "\n".join(lines) + "\n"
 
 
