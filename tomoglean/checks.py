@@ -152,7 +152,27 @@ def _survey(
 def _check_points(
     rows: Sequence[Row], source: Source, root: str | os.PathLike[str]
 ) -> Facts:
-    raise NotImplementedError
+    """Count points; none at all is legal, and told."""
+    voxel_nm = source.voxel_nm or (math.nan,) * 3
+    names = ", ".join(tables.locate(row["path"]).name for row in rows)
+    counts = [
+        len(
+            labels.to_voxels(
+                tables.read_points(tables.locate(row["path"], root)),
+                row,
+                source.shape,
+                voxel_nm,
+            ).positions
+        )
+        for row in rows
+    ]
+    empty = [] if sum(counts) else [f"{names}: no points at all; is that meant?"]
+    return {
+        "labels": names,
+        "verdict": "warning" if empty else "ok",
+        "messages": empty,
+        "points": sum(counts),
+    }
 
 
 def _look(source: Source, row: Row, facts: Facts) -> None:
