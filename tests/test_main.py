@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from tomoglean import __main__ as command
-from tomoglean import config, reference, volumes
+from tomoglean import config, formats, reference, volumes
 from tomoglean.volumes import Volume
 
 
@@ -84,3 +84,11 @@ def test_the_page_of_settings_names_every_setting(tmp_path):
 def test_the_committed_page_of_settings_is_the_one_the_schemas_make():
     committed = config.SCHEMAS.parent.parent / "docs" / "config.md"
     assert committed.read_text() == reference.page()
+
+
+def test_the_page_of_formats_has_a_line_for_every_reader(tmp_path):
+    assert command.main(["docs", str(tmp_path)]) == 0
+    page = (tmp_path / "formats.md").read_text()
+    for reader in formats.readers():
+        assert f"| {reader.FORMAT.name} |" in page
+        assert reader.FORMAT.reads in page

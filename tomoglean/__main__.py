@@ -93,6 +93,7 @@ def _slices(options: argparse.Namespace) -> int:
 
 def _docs(options: argparse.Namespace) -> int:
     provenance.write_text(reference.page(), options.folder / "config.md")
+    provenance.write_text(reference.formats_page(), options.folder / "formats.md")
     return 0
 
 

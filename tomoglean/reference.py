@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomoglean import config
+from tomoglean import config, formats
 
 COLUMNS_OF_CHECK = (
     "dataset",
@@ -90,6 +90,26 @@ def page() -> str:
     stages = sorted(path.stem for path in config.SCHEMAS.glob("*.yaml"))
     parts += [_section(name, f"`{name}`") for name in stages if name not in PAGES]
     return "\n".join(parts)
+
+
+def formats_page() -> str:
+    """Write the table of formats from what every reader says of itself, as Markdown."""
+    rows = [
+        f"| {reader.FORMAT.name} | {_endings(reader.FORMAT)} | {reader.FORMAT.reads} |"
+        f" {'yes' if hasattr(reader, 'write') else ''} | {reader.FORMAT.library} |"
+        for reader in formats.readers()
+    ]
+    return (
+        "# Formats\n\nMade by `make docs`: each line stands in the module of its format in"
+        " tomoglean/formats. Bring your own: [volumes.md](volumes.md).\n\n## Volumes\n\n"
+        "| format | files | what is read | written too | read by |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def _endings(line: formats.Format) -> str:
+    return ", ".join(f"`{ending}`" for ending in line.endings) or "a folder"
 
 
 def _section(name: str, title: str) -> str:
