@@ -273,6 +273,16 @@ def test_a_refused_volume_stands_on_top_with_its_reason(full):
     assert page.text.index("was refused") < page.text.index("2019 said")
 
 
+def test_what_is_odd_about_labels_is_told(full):
+    facts = {"verdict": "warning", "messages": ["odd.tif: 0 is white"]}
+    counts = {"voxels": {"background": 1200, "bone": 34}, "unlabelled": 5}
+    path = full.root / "results/checked/bone/test/clean/rod-1.json"
+    provenance.write_json({**facts, **counts}, path)
+    text = build(full).text
+    assert "odd.tif: 0 is white" in text
+    assert "background 1,200 bone 34 unlabelled 5" in text
+
+
 def test_the_message_of_a_failed_run_stands_on_top(full):
     page = build(full, "failed", "1 of 9 jobs failed: train")
     assert page.text.index("1 of 9 jobs failed") < page.text.index("2019 said")

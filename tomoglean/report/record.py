@@ -32,11 +32,39 @@ def data(source: Source) -> Section:
         "verdict",
     ]
     table = Table(head, rows, "Percentiles of the grey values as stored.")
-    return Section("data", "Data", [table], "What came in, as it was when it was checked.")
+    blocks = [table, Heading("Labels", "labels"), _labels(source.checked_labels())]
+    return Section("data", "Data", blocks, "What came in, as it was when it was checked.")
+
+
+def _labels(found: Sequence[Mapping[str, Any]]) -> Table:
+    """List what every set of labels holds, and what is odd about it."""
+    rows = [
+        [
+            *(Cell(str(labels[name])) for name in ("task", "volume", "use", "kind")),
+            Cell(
+                "\n".join(f"{style.words(n)} {c:,}" for n, c in _counts(labels)), "number"
+            ),
+            Cell("; ".join(map(str, labels.get("messages") or [])), "wide"),
+            _verdict(labels),
+        ]
+        for labels in found
+    ]
+    head = ["task", "volume", "use", "kind", "voxels or points", "notes", "verdict"]
+    return Table(head, rows, empty="No labels yet.")
+
+
+def _verdict(facts: Mapping[str, Any]) -> Cell:
+    verdict = str(facts.get("verdict", "not checked"))
+    return Cell(verdict, f"pill {VERDICTS.get(verdict, '')}")
+
+
+def _counts(labels: Mapping[str, Any]) -> list[tuple[str, int]]:
+    voxels = dict(labels.get("voxels") or {})
+    others = {name: labels[name] for name in ("unlabelled", "points") if labels.get(name)}
+    return list({**voxels, **others}.items())
 
 
 def _data_row(volume: str, checked: Mapping[str, Any]) -> list[Cell]:
-    verdict = str(checked.get("verdict", "not checked"))
     percentiles = checked.get("percentiles") or {}
     spread = [style.significant(percentiles.get(name)) for name in ("0.5", "50", "99.5")]
     ends = [style.significant(checked.get(name)) for name in ("minimum", "maximum")]
@@ -48,7 +76,7 @@ def _data_row(volume: str, checked: Mapping[str, Any]) -> list[Cell]:
         Cell(" to ".join(ends), "number"),
         Cell(" / ".join(spread), "number"),
         Cell(str(checked.get("sha256") or "n/a"), "hash"),
-        Cell(verdict, f"pill {VERDICTS.get(verdict, '')}"),
+        _verdict(checked),
     ]
 
 

@@ -112,6 +112,24 @@ class Source:
         """Return what the check said of a volume."""
         return self.json(f"checked/{volume}.json")
 
+    def checked_labels(self) -> list[dict[str, Any]]:
+        """Return what was said of every set of labels, with its place in the study."""
+        files = self.find("checked/*/*/*/*.json")
+        names = [path.relative_to(self.results / "checked").parts for path in files]
+        return [
+            {
+                **dict(
+                    zip(
+                        ("task", "use", "kind", "volume"),
+                        (*place[:3], Path(place[3]).stem),
+                        strict=True,
+                    )
+                ),
+                **self.json("/".join(("checked", *place))),
+            }
+            for place in names
+        ]
+
     def refused(self) -> dict[str, str]:
         """Refused volumes and why."""
         found = {row["volume"]: self.checked(row["volume"]) for row in self.study.volumes}
