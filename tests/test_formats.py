@@ -115,7 +115,7 @@ def test_shape_dtype_and_format_are_known_without_reading(every_format, name):
 
 def test_every_format_is_found_by_itself():
     found = {reader.__name__.rpartition(".")[2] for reader in formats.readers()}
-    assert found == set(FORMATS)
+    assert found >= set(FORMATS)
 
 
 def test_the_reader_of_a_file_yet_to_be_made_is_known():
