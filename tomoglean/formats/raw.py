@@ -1,13 +1,22 @@
 """Plain voxels without a header, as the row declares them."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tomoglean.formats.source import Format, Row, Source, mapped, native, parse_shape
+from tomoglean.formats.source import (
+    Array,
+    Format,
+    Row,
+    Source,
+    mapped,
+    native,
+    parse_shape,
+)
 from tomoglean.provenance import Refused
 
 FORMAT = Format(
@@ -20,7 +29,7 @@ BYTE_ORDERS: dict[str, Literal["<", ">"]] = {"": "<", "little": "<", "big": ">"}
 
 
 def recognises(path: Path, row: Row) -> bool:
-    """Tell files of the format by their ending."""
+    """Tell files of the format by their ending; special formats were asked before."""
     return FORMAT.fits(path)
 
 
@@ -35,14 +44,7 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     shape = parse_shape(row["shape"], f"{path.name}: shape")
     dtype = _dtype(path, row)
     offset = _header_bytes(path, row)
-    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if path.stat().st_size != expected:
-        raise Refused(
-            f"{path.name}: expected {expected} bytes for {shape} voxels of {dtype.name}"
-            f" after {offset} header bytes, found {path.stat().st_size}; correct shape,"
-            " dtype or header_bytes, or copy the file again"
-        )
-    data = mapped(path, shape, dtype, offset)
+    data = exactly(path, shape, dtype, offset, "correct shape, dtype or header_bytes, or")
     yield Source(path.name, shape, native(dtype), lambda part: np.array(data[part]))
 
 
@@ -68,3 +70,27 @@ def _header_bytes(path: Path, row: Row) -> int:
             " correct the row"
         )
     return int(text)
+
+
+def exactly(
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    offset: int = 0,
+    advice: str = "its header is wrong or the file cut off:",
+) -> Array:
+    """Map voxels that lie plain in a file, which must end with the last of them.
+
+    Raises
+    ------
+    Refused
+        If the file has not exactly the bytes that shape, dtype and offset demand.
+    """
+    expected = offset + math.prod(shape) * dtype.itemsize
+    found = path.stat().st_size
+    if min(shape) < 1 or found != expected:
+        raise Refused(
+            f"{path.name}: expected {expected} bytes for {shape} voxels of {dtype.name}"
+            f" after {offset} header bytes, found {found}; {advice} copy the file again"
+        )
+    return mapped(path, shape, dtype, offset)
