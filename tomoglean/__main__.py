@@ -1,4 +1,4 @@
-"""What needs no pipeline: `python -m tomoglean check FILE`, `report`, `slices`, `docs`."""
+"""What needs no pipeline: check, quicklook, export, report, slices, docs."""
 
 import argparse
 import sys
@@ -32,11 +32,23 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="volumes, or folders of volumes"
     )
-    for column in reference.COLUMNS_OF_CHECK:
-        check.add_argument(
-            f"--{column.replace('_', '-')}", default="", help="as in volumes.tsv"
-        )
+    _as_in_volumes_tsv(check)
     check.set_defaults(command=_check)
+
+    quicklook = commands.add_parser(
+        "quicklook", help="draw three slices, a histogram and the facts of a volume"
+    )
+    quicklook.add_argument("path", type=Path, help="a volume of any format, or a study's")
+    quicklook.add_argument("--output", type=Path, metavar="FILE.png", help="the picture")
+    _as_in_volumes_tsv(quicklook)
+    quicklook.set_defaults(command=_quicklook)
+
+    export = commands.add_parser("export", help="write a volume for other programs")
+    export.add_argument("volume", type=Path, help="a volume of a study or of any format")
+    export.add_argument("target", type=Path, help="such as labels.mrc, .tif or .ome.zarr")
+    export.add_argument("--force", action="store_true", help="replace what is there")
+    _as_in_volumes_tsv(export)
+    export.set_defaults(command=_export)
 
     report = commands.add_parser("report", help="rebuild the report of a study")
     report.add_argument("study", nargs="?", default=".", type=Path)
@@ -56,10 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _as_in_volumes_tsv(parser: argparse.ArgumentParser) -> None:
+    for column in reference.COLUMNS_OF_CHECK:
+        parser.add_argument(
+            f"--{column.replace('_', '-')}", default="", help="as in volumes.tsv"
+        )
+
+
+def _row(options: argparse.Namespace) -> dict[str, str]:
+    return {name: getattr(options, name) for name in reference.COLUMNS_OF_CHECK}
+
+
 def _check(options: argparse.Namespace) -> int:
     from tomoglean import checks
 
-    row = {name: getattr(options, name) for name in reference.COLUMNS_OF_CHECK}
+    row = _row(options)
     paths = [volume for path in options.paths for volume in checks.volumes_in(path)]
     found = []
     for path in paths:
@@ -67,6 +90,31 @@ def _check(options: argparse.Namespace) -> int:
         sys.stdout.write(reference.told(found[-1]))
     sys.stdout.write(reference.rows(found))
     return REFUSED if any(facts["verdict"] == "refused" for facts in found) else 0
+
+
+def _quicklook(options: argparse.Namespace) -> int:
+    from tomoglean import quicklook
+
+    path = quicklook.draw(options.path, options.output, _row(options))
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tomoglean import formats
+    from tomoglean.formats import stored
+
+    formats.writer_of(options.target)
+    if options.target.exists() and not options.force:
+        raise Refused(
+            f"{options.target.name}: expected a new name, found that it exists;"
+            " choose another, or add --force"
+        )
+    with stored.open_any(options.volume, _row(options)) as source:
+        formats.write(source, options.target)
+        lines = [*source.warnings, str(options.target)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -12,16 +12,21 @@ files(path, row)
     Only where voxels lie in other files than `path`: all that are read.
 write(source, path)
     Only where the format is also written: a `Source` that has its `voxel_nm`, slab by
-    slab, atomically, with voxel size and origin.
+    slab, atomically, with voxel size and origin. A module that only writes (`write_mrc`)
+    has instead of FORMAT the endings it writes, WRITES.
 """
 
 import contextlib
+import errno
 import functools
 import importlib
+import math
 import os
 import pkgutil
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, cast
 
 import numpy as np
@@ -35,6 +40,7 @@ from tomoglean.formats.source import (
     parse_triple,
     readable,
 )
+from tomoglean.formats.writing import voxel_nm
 from tomoglean.provenance import Refused, key, sha256_of_file
 
 __all__ = [
@@ -47,6 +53,8 @@ __all__ = [
     "reader_of",
     "readers",
     "sha256",
+    "write",
+    "writer_of",
 ]
 
 VOXEL_TOLERANCE = 0.01
@@ -66,12 +74,25 @@ class Reader(Protocol):
         """Open a file of this format."""
 
 
+class Writer(Protocol):
+    """What a module of this folder must hold to write a format."""
+
+    __name__: str
+
+    def write(self, source: Source, path: Path) -> None:
+        """Write a volume."""
+
+
+@functools.cache
+def _modules() -> tuple[ModuleType, ...]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(importlib.import_module(f"{__name__}.{name}") for name in names)
+
+
 @functools.cache
 def readers() -> tuple[Reader, ...]:
     """Find the formats: every module of this folder with a FORMAT, general ones last."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    found = [cast("Reader", module) for module in modules if hasattr(module, "FORMAT")]
+    found = [cast("Reader", module) for module in _modules() if hasattr(module, "FORMAT")]
     return tuple(sorted(found, key=lambda reader: reader.FORMAT.general))
 
 
@@ -220,3 +241,66 @@ def _voxel_nm(source: Source, row: Row) -> tuple[float, float, float] | None:
             f" {', '.join(f'{edge:g}' for edge in said)} nm; used is volumes.tsv"
         )
     return said
+
+
+# -- out -----------------------------------------------------------------------------
+
+
+def writer_of(path: str | os.PathLike[str]) -> Writer:
+    """Choose the module that writes a file by its ending.
+
+    Raises
+    ------
+    Refused
+        If no format with this ending is written.
+    """
+    name = Path(path).name
+    for endings, writer in _writers().items():
+        if name.lower().endswith(endings):
+            return writer
+    known = ", ".join(ending for endings in _writers() for ending in endings)
+    raise Refused(
+        f"{name}: expected one of the endings {known}, found {Path(path).suffix!r};"
+        " choose one of these"
+    )
+
+
+@functools.cache
+def _writers() -> dict[tuple[str, ...], Writer]:
+    return {
+        getattr(module, "WRITES", None) or module.FORMAT.endings: cast("Writer", module)
+        for module in _modules()
+        if hasattr(module, "write")
+    }
+
+
+def write(source: Source, path: str | os.PathLike[str]) -> None:
+    """Write a volume in the format of the file's ending, as a whole or not at all.
+
+    Raises
+    ------
+    Refused
+        If the ending or the voxel size is unknown, a value does not fit the format, or
+        the disk is too small.
+    """
+    path = Path(path)
+    writer = writer_of(path)
+    voxel_nm(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needed = math.prod(source.shape) * source.dtype.itemsize
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise _too_small(path, needed, free)
+    try:
+        writer.write(source, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _too_small(path, needed, free) from error
+
+
+def _too_small(path: Path, needed: int, free: int) -> Refused:
+    return Refused(
+        f"{path.name}: expected about {needed / 1e9:.3g} GB of free disk, found"
+        f" {free / 1e9:.3g} GB, or a limit below that; free some, or write elsewhere"
+    )
