@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"stage"},
-    {"plan"},
+    {"plan", "quicklook"},
     {"report", "checks", "reference"},
     {"training", "segmentation", "classification"},
     {

@@ -89,6 +89,9 @@ class Source:
         Further files that the voxels are read from, known only once it is open.
     notes
         What a person may like to know, one line each.
+    box
+        Function from three slices (z, y, x) to an array, where the format reads a part
+        of a slice without the rest, as chunked files do.
     warnings
         What a person should know, one line each.
     """
@@ -107,6 +110,7 @@ class Source:
     materials: Mapping[int, str] = field(default_factory=dict)
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     linked: tuple[Path, ...] = ()
+    box: Callable[[slice, slice, slice], Array] | None = None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

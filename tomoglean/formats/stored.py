@@ -101,8 +101,9 @@ def _source(
         edges,
         edges,
         volume.z,
-        format="volume file",
+        format="tomoglean volume",
         origin_nm=origin,
+        box=lambda z, y, x: np.asarray(volume.data[z, y, x]),
         warnings=warnings,
     )
     if "classes" in attrs and dataset == "data" and source.dtype == np.uint8:
