@@ -5,6 +5,8 @@ results/measured/{task}/{volume}.json           the quantities a scientist publi
 results/evaluated/{task}/scores.csv             per class and volume, with all baselines
 results/evaluated/{task}/summary.json           the headline figures
 results/evaluated/{task}/confusion.csv          what was taken for what
+results/published/{task}/{volume}.labels.*      the labels for other programs (mrc, tif, ome.zarr)
+results/published/{task}/{volume}.confidence.*  how sure they are, 255 = certain
 """
 
 
@@ -81,3 +83,28 @@ rule evaluate:
         code=code("evaluate"),
     script:
         "../workflow/scripts/evaluate.py"
+
+
+rule publish_volume:
+    """Write labels or confidence for other programs."""
+    input:
+        segmented="results/segmented/{task}/final/{volume}.h5",
+    output:
+        published="results/published/{task}/{volume}.{layer}.{form}",
+    log:
+        "logs/publish/{task}/{volume}.{layer}.{form}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("publish"),
+    params:
+        code=code("publish_volume"),
+    script:
+        "../workflow/scripts/publish_volume.py"
+
+
+use rule publish_volume as publish_zarr with:
+    output:
+        published=directory("results/published/{task}/{volume}.{layer}.ome.zarr"),
+    log:
+        "logs/publish/{task}/{volume}.{layer}.ome.zarr.log",

@@ -19,7 +19,9 @@ from tomoglean.provenance import Refused
 SCHEMAS = Path(__file__).resolve().parent.parent / "config" / "schemas"
 LARGEST_BYTES = 1_000_000
 STAGES = {
-    "semantic": ("slice", "augment", "train", "segment", "relabel", "measure", "evaluate"),
+    "semantic": (
+        "slice", "augment", "train", "segment", "relabel", "measure", "evaluate", "publish",
+    ),
     "detection": (
         "sample", "augment", "train", "mask", "classify", "pick", "evaluate", "average",
     ),
@@ -102,7 +104,8 @@ def _complete_task(task: Mapping[str, Any], name: str, where: str) -> dict[str, 
 def _complete_stage(
     block: Mapping[str, Any], stage: str, kind: str, name: str, where: str
 ) -> dict[str, Any]:
-    schema = f"{stage}-{kind}" if stage == "evaluate" else stage
+    own = f"{stage}-{kind}"
+    schema = own if (SCHEMAS / f"{own}.yaml").is_file() else stage
     full = filled(block, schema, name, where)
     network = full.get("network", "")
     if stage == "train" and (network == "unet") != (kind == "semantic"):

@@ -12,10 +12,12 @@ from typing import Any
 
 from tomoglean import formats, networks, provenance, study, tables
 from tomoglean.fingerprint import fingerprint
+from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
+VOLUMES_AS = {"mrc": "mrc", "tiff": "tif", "ome-zarr": "ome.zarr"}
 HASHES = Path(".tomoglean/sha256.json")
 ID = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
@@ -35,6 +37,8 @@ class Plan:
             "round": rf"weak(-\d+)?|final(-\d+)?|control-{ID}",
             "use": "train|validate|test",
             "kind": "weak|clean|truth",
+            "layer": "|".join(LAYERS),
+            "form": "mrc|tif",
         }
 
     def any_of(self, kind: str) -> str:
@@ -69,6 +73,9 @@ class Plan:
             return _readers([self.row(wildcards)])
         if stage == "convert_labels":
             return _readers(self.rows(wildcards))
+        if stage == "publish_volume":
+            form = getattr(wildcards, "form", VOLUMES_AS["ome-zarr"])
+            return (formats.writer_of(f"volume.{form}").__name__,)
         return ()
 
     def task(self, key: str) -> Callable[[Any], Any]:
@@ -407,7 +414,15 @@ class Plan:
             "measure": [f"measured/{task}/{v}.json" for v in volumes],
             "evaluate": [f"evaluated/{task}/{name}" for name in
                          ("scores.csv", "summary.json", "confusion.csv")],
+            "publish": self._published(task, volumes),
         }  # fmt: skip
+
+    def _published(self, task: str, volumes: list[str]) -> list[str]:
+        forms = [VOLUMES_AS[name] for name in self.study.tasks[task]["publish"]["formats"]]
+        return [
+            f"published/{task}/{volume}.{layer}.{form}"
+            for volume in volumes for layer in LAYERS for form in forms
+        ]  # fmt: skip
 
     def _detection_wanted(self, task: str) -> dict[str, list[str]]:
         wanted = self._training_wanted(task, "sampled")

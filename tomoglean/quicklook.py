@@ -194,7 +194,8 @@ def facts(source: Source, seen: Look, path: Path) -> dict[str, str]:
         "voxel size": _lengths(edges) if edges else "unknown: drawn as cubes",
     }
     if edges:
-        told["field of view"] = _lengths([e * n for e, n in zip(edges, shape, strict=True)])
+        seen_nm = [e * n for e, n in zip(edges, shape, strict=True)]
+        told["field of view"] = _lengths(seen_nm[1:] if is_flat(source) else seen_nm)
     if any(source.origin_nm):
         told["origin"] = _lengths(source.origin_nm)
     if seen.values.size and classes_of(source, seen) is None:
@@ -258,7 +259,7 @@ def _lengths(edges_nm: Sequence[float]) -> str:
     factor, unit = next(((f, u) for f, u in units if largest >= f), (1.0, "nm"))
     numbers = [f"{edge / factor:.4g}" for edge in edges_nm]
     if len(set(numbers)) == 1:
-        return f"{numbers[0]} {unit} (cubes)"
+        return f"{numbers[0]} {unit}" + (" (cubes)" if len(numbers) == 3 else " (square)")
     return " × ".join(numbers) + f" {unit}"
 
 
@@ -378,11 +379,18 @@ class _Picture:
             self.marks(axes, across, down)
         index, edge = self.seen.at[axis], self.source.shape["zyx".index(axis)]
         left, bottom, _, height = place
-        said = f"{axis} = {index}"
+        said = f"{axis} = {self.true_place(axis)}"
         if place[2] > ROOM_INCH:
-            said += f" of {edge}   ({across} →, {down} ↓)"
+            known = axis != "z" or self.source.z is None
+            said += f" of {edge}" if known else f", slice {index} of {edge}"
+            said += f"   ({across} →, {down} ↓)"
         self.text(left, bottom + height + 0.06, said, size=8, color=PLANE_COLOURS[axis])
         return axes
+
+    def true_place(self, axis: str) -> int:
+        """Return where a plane lies; slices of a sparse set keep their number."""
+        index, z = self.seen.at[axis], self.source.z
+        return index if axis != "z" or z is None else int(z[index])
 
     def paint(self, axes: Axes, image: Array) -> None:
         """Draw a plane that fills its axes, whatever its number of pixels."""

@@ -30,7 +30,11 @@ def stand_in(text: str) -> None:
         os._exit(1)
     for name in job.output:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(output_text(name, dict(job.params)))
+        file = Path(name)
+        if file.suffix == ".zarr":
+            file.mkdir()
+            file = file / "zarr.json"
+        file.write_text(output_text(name, dict(job.params)))
     os._exit(0)
 
 

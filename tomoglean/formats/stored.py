@@ -16,6 +16,8 @@ from tomoglean.provenance import Refused
 
 SNIFFED_BYTES = 1 << 16
 UNLABELLED = "unlabelled"
+#: What the parts of a segmentation are called outside, and their datasets.
+LAYERS = {"labels": "data", "confidence": "confidence"}
 
 
 def is_stored(path: str | os.PathLike[str]) -> bool:
