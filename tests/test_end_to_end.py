@@ -2,9 +2,13 @@
 
 import csv
 
+import mrcfile
+import numpy as np
 import pytest
+import tifffile
 import yaml
 
+from tomoglean import volumes
 from tomoglean.simulators import files
 from tomoglean.simulators.implant import simulate_implant
 from workflow import HEADS, ROOT, append, snakemake
@@ -30,6 +34,7 @@ def finished(tmp_path_factory):
     (study / "raw").mkdir()
     bone = {"kind": "semantic", "classes": CLASSES, "train": TRAIN}
     bone["evaluate"] = {"forest_trees": 10, "forest_voxels": 500}
+    bone["publish"] = {"formats": ["mrc", "tiff"]}
     (study / "config" / "config.yaml").write_text(yaml.safe_dump({"tasks": {"bone": bone}}))
     for table, head in HEADS.items():
         (study / "config" / f"{table}.tsv").write_text(head)
@@ -76,6 +81,16 @@ def test_the_same_command_again_tries_only_the_broken_one(finished):
     again = snakemake(ROOT, study, "-n", fake=False)
     assert "rule convert:" in again.stdout
     assert "rule train:" not in again.stdout
+
+
+def test_other_programs_find_the_labels_of_the_final_round(finished):
+    study, _ = finished
+    segmented = volumes.read(study / "results/segmented/bone/final/c.h5")
+    published = study / "results" / "published" / "bone"
+    assert np.array_equal(mrcfile.read(published / "c.labels.mrc"), segmented.data)
+    assert np.array_equal(tifffile.imread(published / "c.labels.tif"), segmented.data)
+    with mrcfile.open(published / "c.confidence.mrc") as file:
+        assert file.voxel_size.tolist() == (50_000, 50_000, 50_000)
 
 
 def test_records_tell_code_settings_and_inputs(finished):

@@ -165,13 +165,11 @@ def classes_of(source: Source, seen: Look) -> list[int] | None:
 
 def colours_of(values: Sequence[int], named: Mapping[int, str]) -> dict[int, str]:
     """Give every label a colour: the lowest is background, 255 of several unlabelled."""
-    classes = [v for v in values if v != IGNORE or not (v in named or len(values) > 2)]
+    open_ended = IGNORE in named or len(values) > 2
+    classes = [v for v in sorted(named or values) if not (open_ended and v == IGNORE)]
     cycle = len(style.CLASS_COLOURS)
-    inks = {v: style.CLASS_COLOURS[i % cycle] for i, v in enumerate(classes[1:])}
-    if named:
-        inks = {v: style.CLASS_COLOURS[(v - 1) % cycle] for v in classes[1:]}
-    first = dict.fromkeys(classes[:1], BACKGROUND)
-    return {**first, **inks, **{v: UNKNOWN for v in values if v not in classes}}
+    inks = {v: style.CLASS_COLOURS[n % cycle] for n, v in enumerate(classes[1:])}
+    return {**dict.fromkeys(values, UNKNOWN), classes[0]: BACKGROUND, **inks}
 
 
 def window_of(values: Array) -> tuple[float, float]:
@@ -263,16 +261,16 @@ def _lengths(edges_nm: Sequence[float]) -> str:
     return " × ".join(numbers) + f" {unit}"
 
 
-def _amount(count: int) -> str:
+def _amount(count: int, of: str = "") -> str:
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return str(count)
+            return f"{count / factor:.3g} {unit}{of}"
+    return f"{count} {of}".strip()
 
 
 def _bytes(path: Path) -> str:
     parts = path.rglob("*") if path.is_dir() else [path]
-    return _amount(sum(part.stat().st_size for part in parts if part.is_file())) + "B"
+    return _amount(sum(part.stat().st_size for part in parts if part.is_file()), "B")
 
 
 # -- draw ----------------------------------------------------------------------------
@@ -309,10 +307,16 @@ def draw(
     if target.suffix.lower() != ".png":
         raise Refused(f"{target.name}: expected the ending .png, found another; rename it")
     with open_any(path, row) as source:
-        picture = _Picture(source, look(source), path)
-    with mpl.rc_context(style.CHART_SETTINGS), replacing(target) as partial:
-        picture.draw().savefig(partial, format="png", metadata={"Software": None})
+        figure = picture(source, path)
+    with replacing(target) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
     return target
+
+
+def picture(source: Source, path: Path) -> Figure:
+    """Draw an open volume; `path` is what its size on disk is told of."""
+    with mpl.rc_context(style.CHART_SETTINGS):
+        return _Picture(source, look(source), path).draw()
 
 
 @dataclass
