@@ -7,7 +7,8 @@ results/picked/{task}/{round}/{volume}.csv          one line a candidate, best f
 results/evaluated/{task}/summary.json               precision, recall, threshold (validation volumes only)
 results/evaluated/{task}/matches.csv                every TP, FP and FN
 results/evaluated/{task}/curve.csv                  precision and recall over the threshold
-results/published/{task}/{volume}.csv, .star        candidates above the threshold
+results/published/{task}/{volume}.csv               candidates above the threshold
+results/published/{task}/{volume}.{ending}          the same for RELION, Dynamo, IMOD, copick ..
 results/averaged/{task}/                            average, half maps, FSC, control
 """
 
@@ -145,24 +146,24 @@ rule publish:
         "../workflow/scripts/publish.py"
 
 
-rule publish_star:
-    """Write the candidates for RELION 5."""
+rule publish_as:
+    """Write the candidates for another program."""
     input:
         picks="results/published/{task}/{volume}.csv",
         volume="results/converted/{volume}.h5",
     output:
-        star="results/published/{task}/{volume}.star",
+        published="results/published/{task}/{volume}.{ending}",
     log:
-        "logs/publish/{task}/{volume}.star.log",
+        "logs/publish/{task}/{volume}.{ending}.log",
     conda:
         "../envs/tomoglean.yaml"
     resources:
         **needs("publish"),
     params:
-        row=plan.row,
-        code=code("publish_star"),
+        unbinned=plan.unbinned,
+        code=code("publish_as"),
     script:
-        "../workflow/scripts/publish_star.py"
+        "../workflow/scripts/publish_as.py"
 
 
 rule average:

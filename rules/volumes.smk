@@ -88,6 +88,7 @@ rule convert_points:
     params:
         rows=plan.rows,
         sha256=plan.sha256_labels,
+        unbinned=plan.unbinned,
         code=code("convert_points"),
     script:
         "../workflow/scripts/convert_points.py"

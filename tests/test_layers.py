@@ -17,13 +17,13 @@ LAYERS = [
         *("picks", "averages", "measures", "scores", "simulators"),
     },
     {"study"},
-    {"volumes", "tables", "formats", "config", "intensities"},
+    {"volumes", "tables", "formats", "particles", "config", "intensities"},
     {"provenance", "fingerprint"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
-TOGETHER = {"volumes", "tables", "formats", "config", "intensities"}
+TOGETHER = {"volumes", "tables", "formats", "particles", "config", "intensities"}
 
 
 def part(module: str) -> str:

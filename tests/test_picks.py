@@ -1,23 +1,11 @@
-"""Claims about picks: far enough apart, the same in slabs, and where RELION puts them."""
-
-import math
+"""Claims about picks: far enough apart, the same in slabs."""
 
 import h5py
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from tomoglean import picks, tables, volumes
-from tomoglean.provenance import Refused
 from tomoglean.volumes import Volume
-
-VOXEL_NM = (1.8, 1.8, 1.8)
-ROW = {
-    "volume": "m1",
-    "bin1_shape": "101,203,305",
-    "bin1_pixel_nm": "0.45",
-    "binning": "fourier",
-}
 
 
 def field(peaks, shape=(9, 9, 9), voxel_nm=(5.0, 5.0, 5.0)):
@@ -213,127 +201,3 @@ def test_no_picks_are_a_valid_table(files, tmp_path):
     found = picks.pick(*files({}))
     tables.write_picks(found, tmp_path / "picks.csv")
     assert len(tables.read_picks(tmp_path / "picks.csv")) == 0
-
-
-# -- RELION
-
-
-@pytest.mark.parametrize(
-    ("normal_zyx", "tilt", "psi"),
-    [
-        ((1, 0, 0), 0, 0),
-        ((-1, 0, 0), 180, 0),
-        ((0, 0, 1), 90, 180),
-        ((0, 0, -1), 90, 0),
-        ((0, 1, 0), 90, 90),
-        ((0, -1, 0), 90, -90),
-        # x, y, z = 0.6, -0.48, 0.64: tilt = acos .64, psi = atan2(-.48, -.6).
-        ((0.64, -0.48, 0.6), 50.2081805, -141.3401917),
-    ],
-)
-def test_angles_of_known_normals(normal_zyx, tilt, psi):
-    rot, found_tilt, found_psi = picks.angles(np.array([normal_zyx], float))[0]
-    assert rot == 0
-    assert found_tilt == pytest.approx(tilt, abs=1e-6)
-    assert math.cos(math.radians(found_psi - psi)) == pytest.approx(1, abs=1e-12)
-
-
-def test_angles_turn_the_reference_axis_onto_the_normal():
-    random = np.random.default_rng(2)
-    normals = random.normal(size=(50, 3))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    for normal, euler in zip(normals, picks.angles(normals), strict=True):
-        # RELION's matrix is the transpose of scipy's for the same angles.
-        matrix = Rotation.from_euler("ZYZ", euler, degrees=True).as_matrix().T
-        np.testing.assert_allclose(matrix @ (0, 0, 1), normal[::-1], atol=1e-12)
-
-
-def test_the_centre_of_the_tomogram_is_zero():
-    middle_nm = np.array([[101, 203, 305]]) / 2 * 0.45
-    found = picks.centred_angstrom(middle_nm, VOXEL_NM, ROW)
-    np.testing.assert_allclose(found, 0, atol=1e-9)
-
-
-def test_coordinates_are_x_y_z_in_angstrom():
-    # Bin-1 pixel (z, y, x) = (50.5, 101.5 + 2, 152.5 - 4).
-    place_nm = np.array([[50.5, 103.5, 148.5]]) * 0.45
-    found = picks.centred_angstrom(place_nm, VOXEL_NM, ROW)
-    np.testing.assert_allclose(found, [[-18, 9, 0]], atol=1e-9)
-
-
-def test_averaging_shifts_by_half_the_lost_pixels():
-    # Averaging four pixels puts voxel 0 at (0 + 1 + 2 + 3) / 4 = 1.5.
-    zero = np.zeros((1, 3))
-    fourier = picks.centred_angstrom(zero, VOXEL_NM, ROW)
-    average = picks.centred_angstrom(zero, VOXEL_NM, {**ROW, "binning": "average"})
-    np.testing.assert_allclose(average - fourier, 1.5 * 4.5)
-
-
-@pytest.mark.parametrize("binning", ["fourier", "average"])
-@pytest.mark.parametrize("factor", [1, 2, 4])
-def test_star_round_trip_to_a_hundredth_of_a_voxel(tmp_path, binning, factor):
-    random = np.random.default_rng(factor)
-    places = random.uniform(0, 25, (9, 3))
-    normals = random.normal(size=(9, 3))
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    voxel_nm = 0.45 * factor
-    found = tables.Picks(places, places * voxel_nm, normals, np.linspace(0.9, 0.1, 9))
-    tables.write_picks(found, tmp_path / "p.csv")
-    blocks = picks.particles(
-        tables.read_picks(tmp_path / "p.csv"),
-        (voxel_nm, voxel_nm, voxel_nm),
-        {**ROW, "binning": binning},
-    )
-    tables.write_star(blocks, tmp_path / "p.star")
-    columns = tables.read_star(tmp_path / "p.star")["particles"]
-
-    centred = [columns[f"rlnCenteredCoordinate{axis}Angst"] for axis in "ZYX"]
-    bin1 = np.array(centred, float).T / 4.5 + np.array([101, 203, 305]) / 2
-    lost = (factor - 1) / 2 if binning == "average" else 0
-    np.testing.assert_allclose((bin1 - lost) / factor, places, atol=0.01)
-    tilt, psi = (
-        np.radians(np.array(columns[f"rlnAngle{x}"], float)) for x in ("Tilt", "Psi")
-    )
-    back = [np.cos(tilt), np.sin(tilt) * np.sin(psi), -np.sin(tilt) * np.cos(psi)]
-    np.testing.assert_allclose(np.transpose(back), normals, atol=1e-5)
-
-
-def test_the_star_file_names_what_relion_asks_for():
-    found = tables.Picks(
-        np.ones((2, 3)), 1.8 * np.ones((2, 3)), np.zeros((2, 3)), np.ones(2)
-    )
-    blocks = picks.particles(found, VOXEL_NM, ROW)
-    assert list(blocks) == ["optics", "particles"]
-    assert blocks["optics"]["rlnTomoTiltSeriesPixelSize"] == [4.5]
-    particles = blocks["particles"]
-    assert particles["rlnTomoName"] == ["m1", "m1"]
-    assert particles["rlnTomoParticleName"] == ["m1/1", "m1/2"]
-    assert particles["rlnOpticsGroup"] == [1, 1]
-    assert particles["rlnAngleTiltPrior"] == particles["rlnAngleTilt"] == [0, 0]
-
-
-def test_no_picks_give_an_empty_star(tmp_path):
-    none = tables.Picks(np.empty((0, 3)), np.empty((0, 3)), np.empty((0, 3)), np.empty(0))
-    tables.write_star(picks.particles(none, VOXEL_NM, ROW), tmp_path / "p.star")
-    columns = tables.read_star(tmp_path / "p.star")["particles"]
-    assert columns["rlnTomoName"] == []
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"bin1_shape": ""},
-        {"bin1_shape": "1,2"},
-        {"bin1_shape": "1,2,x"},
-        {"bin1_pixel_nm": ""},
-        {"bin1_pixel_nm": "-1"},
-        {"bin1_pixel_nm": "nan"},
-        {"binning": ""},
-        {"binning": "cubic"},
-    ],
-)
-def test_star_without_the_unbinned_grid_is_refused_in_one_line(wrong):
-    none = tables.Picks(np.empty((0, 3)), np.empty((0, 3)), np.empty((0, 3)), np.empty(0))
-    with pytest.raises(Refused, match=r"volume m1: .*volumes\.tsv") as refusal:
-        picks.particles(none, VOXEL_NM, {**ROW, **wrong})
-    assert "\n" not in str(refusal.value)

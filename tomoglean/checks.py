@@ -16,6 +16,7 @@ from tomoglean import formats, labels, tables
 from tomoglean.formats import Row, Source, open_source, slices
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
+from tomoglean.particles import Grid
 from tomoglean.provenance import Refused
 from tomoglean.volumes import slabs
 
@@ -121,7 +122,7 @@ def check_labels(
     try:
         with open_source(tables.locate(volume["path"], root), volume) as source:
             if rows[0].get("kind") == "points":
-                return _check_points(rows, source, root)
+                return _check_points(rows, source, volume, root)
             return _survey(rows, source, classes, colours, root)
     except Refused as refusal:
         return {"labels": names, "verdict": "refused", "messages": [str(refusal)]}
@@ -150,28 +151,19 @@ def _survey(
 
 
 def _check_points(
-    rows: Sequence[Row], source: Source, root: str | os.PathLike[str]
+    rows: Sequence[Row], source: Source, volume: Row, root: str | os.PathLike[str]
 ) -> Facts:
     """Count points; none at all is legal, and told."""
     voxel_nm = source.voxel_nm or (math.nan,) * 3
     names = ", ".join(tables.locate(row["path"]).name for row in rows)
-    counts = [
-        len(
-            labels.to_voxels(
-                tables.read_points(tables.locate(row["path"], root)),
-                row,
-                source.shape,
-                voxel_nm,
-            ).positions
-        )
-        for row in rows
-    ]
-    empty = [] if sum(counts) else [f"{names}: no points at all; is that meant?"]
+    grid = Grid(source.shape, voxel_nm, volume.get("volume", ""), volume)
+    count = len(labels.points(rows, grid, root=root).positions)
+    empty = [] if count else [f"{names}: no points at all; is that meant?"]
     return {
         "labels": names,
         "verdict": "warning" if empty else "ok",
         "messages": empty,
-        "points": sum(counts),
+        "points": count,
     }
 
 

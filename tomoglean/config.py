@@ -23,7 +23,8 @@ STAGES = {
         "slice", "augment", "train", "segment", "relabel", "measure", "evaluate", "publish",
     ),
     "detection": (
-        "sample", "augment", "train", "mask", "classify", "pick", "evaluate", "average",
+        "sample", "augment", "train", "mask", "classify", "pick", "evaluate", "publish",
+        "average",
     ),
 }  # fmt: skip
 USUAL_NETWORK = {"semantic": "unet", "detection": "lenet5_modified"}

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import study, tables, volumes
+from tomoglean import particles, study, tables, volumes
 from tomoglean.formats import Row, Source, open_source
+from tomoglean.particles import Grid
 from tomoglean.provenance import Refused
 from tomoglean.volumes import IGNORE
 
@@ -23,7 +24,6 @@ Colours = Mapping[str, int | Sequence[int]]
 Pages = npt.NDArray[np.int64]
 GREY = (1 << 32) | (1 << 16) | 1
 HIGHEST = (1 << 16) - 1
-NM = {"nm": 1.0, "angstrom": 0.1}
 
 
 @dataclass(frozen=True)
@@ -428,48 +428,32 @@ def convert(
         return survey.facts()
 
 
-def to_voxels(
-    points: tables.Points,
-    row: Row,
-    shape: tuple[int, int, int],
-    voxel_nm: tuple[float, float, float],
+def points(
+    rows: Sequence[Row], grid: Grid, *, root: str | os.PathLike[str] = "."
 ) -> tables.Points:
-    """Express points in voxels; centres of voxels have whole numbers.
+    """Read all points of a volume in voxels; centres of voxels have whole numbers.
 
     Parameters
     ----------
-    points
-        Points in the unit of their row.
-    row
-        Row of labels.tsv: `path`, `unit` (nm, angstrom or voxel) and `task`, which is
+    rows
+        Rows of labels.tsv: `path`, `unit`, `tomogram`, `pixel_nm`, and `task`, which is
         the class of points without one.
-    shape
-        Shape (Z, Y, X) of the volume, in voxels.
-    voxel_nm
-        Voxel edges along z, y, x in nm.
+    grid
+        The volume.
+    root
+        Folder to which paths are relative.
 
     Raises
     ------
     Refused
-        If the unit is unknown or a point lies outside the volume.
+        See `particles.points`.
     """
-    name, unit = tables.locate(row["path"]).name, row.get("unit", "")
-    if unit not in {*NM, "voxel"}:
-        raise Refused(
-            f"{name}: expected the unit nm, angstrom or voxel, found {unit!r}; fill it in"
-        )
-    scale = np.ones(3) if unit == "voxel" else NM[unit] / np.array(voxel_nm)
-    places = points.positions * scale
-    outside = ((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1)
-    if outside.any():
-        number = int(np.flatnonzero(outside)[0])
-        told = ", ".join(f"{value:g}" for value in points.positions[number])
-        raise Refused(
-            f"{name}: expected points inside the volume {shape}, found point {number + 1}"
-            f" at z, y, x = {told} {unit}; correct its unit or the order of its columns"
-        )
-    classes = tuple(name or row.get("task", "") for name in points.classes)
-    return tables.Points(places, points.normals, classes)
+    found = [particles.points(tables.locate(row["path"], root), row, grid) for row in rows]
+    return tables.Points(
+        np.concatenate([np.empty((0, 3)), *(part.positions for part in found)]),
+        np.concatenate([np.empty((0, 3)), *(part.normals for part in found)]),
+        tuple(name for part in found for name in part.classes),
+    )
 
 
 def convert_points(
@@ -477,22 +461,25 @@ def convert_points(
     volume: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
+    unbinned: Mapping[str, str] | None = None,
     root: str | os.PathLike[str] = ".",
 ) -> None:
-    """Write the points of a volume in voxels; none at all is a valid answer."""
+    """Write the points of a volume in voxels; none at all is a valid answer.
+
+    Parameters
+    ----------
+    rows, root
+        See `points`.
+    volume
+        The converted volume.
+    path
+        Where the table will stand.
+    unbinned
+        Cells `bin1_shape`, `bin1_pixel_nm` and `binning` of the volume's row.
+    """
     with volumes.open_volume(volume) as grid:
         shape, voxel_nm, z = grid.shape, grid.voxel_nm, grid.z
     if z is not None:
         shape = (int(z.max()) + 1, *shape[1:])
-    found = [
-        to_voxels(
-            tables.read_points(tables.locate(row["path"], root)), row, shape, voxel_nm
-        )
-        for row in rows
-    ]
-    everything = tables.Points(
-        np.concatenate([np.empty((0, 3)), *(part.positions for part in found)]),
-        np.concatenate([np.empty((0, 3)), *(part.normals for part in found)]),
-        tuple(name for part in found for name in part.classes),
-    )
-    tables.write_points(everything, path)
+    found = points(rows, Grid(shape, voxel_nm, unbinned=unbinned or {}), root=root)
+    tables.write_points(found, path)

@@ -1,7 +1,7 @@
 """Find the candidates in a score map and hand them on."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -9,8 +9,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from tomoglean import volumes
-from tomoglean.provenance import Refused
-from tomoglean.tables import Blocks, Picks
+from tomoglean.tables import Picks
 from tomoglean.volumes import Volume
 
 Array = npt.NDArray[np.float64]
@@ -19,8 +18,6 @@ VoxelNm = tuple[float, float, float]
 LEVELS = 1 << 16
 STEPS = 20
 STILL_PX = 0.01
-BINNINGS = ("fourier", "average")
-ANGSTROM_PER_NM = 10.0
 
 
 def find(
@@ -286,131 +283,3 @@ def pick(
             normals=normals_at(mask, positions),
             scores=found[:, 3],
         )
-
-
-# -- RELION --------------------------------------------------------------------------
-
-
-def centred_angstrom(
-    positions_nm: Array, voxel_nm: VoxelNm, row: Mapping[str, str]
-) -> Array:
-    """Turn positions into RELION 5's centred coordinates.
-
-    These are (i1 - size/2) x pixel of the unbinned tomogram, in angstrom, where i1 is the
-    unbinned pixel: b i if the volume was binned by cropping its Fourier transform,
-    b i + (b - 1)/2 if by averaging b pixels.
-
-    Parameters
-    ----------
-    positions_nm
-        Shape (N, 3): z, y, x, where voxel i lies at i times its edge.
-    voxel_nm
-        Voxel edges of the (binned) volume along z, y, x.
-    row
-        The volume's row: bin1_shape ("z,y,x" in pixels), bin1_pixel_nm and binning
-        (fourier or average).
-
-    Returns
-    -------
-    ndarray of shape (N, 3)
-        x, y, z in angstrom.
-
-    Raises
-    ------
-    Refused
-        If the row does not say how the volume was binned.
-    """
-    shape, pixel_nm, binning = _unbinned(row)
-    shift_nm = (np.asarray(voxel_nm) - pixel_nm) / 2 if binning == "average" else 0.0
-    centred_nm = positions_nm + shift_nm - shape / 2 * pixel_nm
-    return np.asarray(ANGSTROM_PER_NM * centred_nm[:, ::-1])
-
-
-def _unbinned(row: Mapping[str, str]) -> tuple[Array, float, str]:
-    """Return shape in pixels, pixel in nm and kind of binning of a volume's row."""
-    found = {name: row.get(name, "") for name in ("bin1_shape", "bin1_pixel_nm", "binning")}
-    try:
-        shape = np.array([float(edge) for edge in found["bin1_shape"].split(",")])
-        pixel_nm = float(found["bin1_pixel_nm"])
-        usable = shape.shape == (3,) and (shape > 0).all() and 0 < pixel_nm < np.inf
-    except ValueError:
-        usable = False
-    if not usable or found["binning"] not in BINNINGS:
-        said = ", ".join(f"{name}={value!r}" for name, value in found.items())
-        raise Refused(
-            f"volume {row.get('volume', '?')}: expected bin1_shape (z,y,x), bin1_pixel_nm "
-            f"and binning ({' or '.join(BINNINGS)}) for STAR, found {said}; "
-            "fill them in in volumes.tsv"
-        )
-    return shape, pixel_nm, found["binning"]
-
-
-def angles(normals: Array) -> Array:
-    """Turn normals into RELION's angles.
-
-    RELION turns the reference's z axis to n = (-sin tilt cos psi, sin tilt sin psi,
-    cos tilt) in x, y, z; rot about the axis is free and left 0.
-
-    Parameters
-    ----------
-    normals
-        Shape (N, 3): unit vectors along z, y, x; a zero vector gives zero angles.
-
-    Returns
-    -------
-    ndarray of shape (N, 3)
-        rot, tilt, psi in degrees; tilt in [0, 180], psi in (-180, 180].
-    """
-    nz, ny, nx = np.asarray(normals, np.float64).reshape(-1, 3).T
-    across = np.hypot(nx, ny)
-    tilt = np.arctan2(across, nz)
-    psi = np.where(across > 0, np.arctan2(ny, -nx), 0.0)
-    return np.asarray(np.degrees(np.column_stack([np.zeros_like(tilt), tilt, psi])))
-
-
-def particles(picks: Picks, voxel_nm: VoxelNm, row: Mapping[str, str]) -> Blocks:
-    """Describe picks as the blocks of a RELION 5 particle file.
-
-    Parameters
-    ----------
-    picks
-        Candidates of one volume.
-    voxel_nm
-        Voxel edges of the (binned) volume along z, y, x.
-    row
-        The volume's row of volumes.tsv.
-
-    Returns
-    -------
-    dict
-        Blocks `optics` and `particles`, columns by name; for `tables.write_star`.
-
-    Raises
-    ------
-    Refused
-        If the row does not say how the volume was binned.
-    """
-    _, pixel_nm, _ = _unbinned(row)
-    places = centred_angstrom(picks.positions_nm, voxel_nm, row)
-    turned = angles(picks.normals)
-    name, count = row["volume"], len(picks)
-    columns = {
-        "rlnTomoName": [name] * count,
-        "rlnTomoParticleName": [f"{name}/{number}" for number in range(1, count + 1)],
-        "rlnOpticsGroup": [1] * count,
-        **{
-            f"rlnCenteredCoordinate{axis}Angst": places[:, place].tolist()
-            for place, axis in enumerate("XYZ")
-        },
-        "rlnAngleRot": turned[:, 0].tolist(),
-        "rlnAngleTilt": turned[:, 1].tolist(),
-        "rlnAnglePsi": turned[:, 2].tolist(),
-        "rlnAngleTiltPrior": turned[:, 1].tolist(),
-        "rlnAnglePsiPrior": turned[:, 2].tolist(),
-    }
-    optics = {
-        "rlnOpticsGroup": [1],
-        "rlnOpticsGroupName": ["opticsGroup1"],
-        "rlnTomoTiltSeriesPixelSize": [ANGSTROM_PER_NM * pixel_nm],
-    }
-    return {"optics": optics, "particles": columns}

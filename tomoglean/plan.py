@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomoglean import formats, networks, provenance, study, tables
+from tomoglean import formats, networks, particles, provenance, study, tables
 from tomoglean.fingerprint import fingerprint
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
@@ -18,6 +18,7 @@ from tomoglean.study import Study
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
 VOLUMES_AS = {"mrc": "mrc", "tiff": "tif", "ome-zarr": "ome.zarr"}
+PUBLISHED = {"star": "star", "dynamo": "tbl", "imod": "mod", "em": "em", "copick": "json"}
 HASHES = Path(".tomoglean/sha256.json")
 ID = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
@@ -39,6 +40,7 @@ class Plan:
             "kind": "weak|clean|truth",
             "layer": "|".join(LAYERS),
             "form": "mrc|tif",
+            "ending": "|".join(PUBLISHED.values()),
         }
 
     def any_of(self, kind: str) -> str:
@@ -76,6 +78,10 @@ class Plan:
         if stage == "publish_volume":
             form = getattr(wildcards, "form", VOLUMES_AS["ome-zarr"])
             return (formats.writer_of(f"volume.{form}").__name__,)
+        if stage == "convert_points":
+            return _particle_readers(row["path"] for row in self.rows(wildcards))
+        if stage == "publish_as":
+            return _particle_readers([f".{wildcards.ending}"])
         return ()
 
     def task(self, key: str) -> Callable[[Any], Any]:
@@ -117,6 +123,11 @@ class Plan:
     def row(self, wildcards: Any) -> dict[str, str]:
         """Row of volumes.tsv of a job's volume."""
         return self.study.row(wildcards.volume)
+
+    def unbinned(self, wildcards: Any) -> dict[str, str]:
+        """Cells of a job's volume that say how it was binned."""
+        row = self.row(wildcards)
+        return {name: row[name] for name in ("bin1_shape", "bin1_pixel_nm", "binning")}
 
     def rows(self, wildcards: Any) -> list[dict[str, str]]:
         """Rows of labels.tsv of a job's task, volume, use and kind."""
@@ -431,7 +442,6 @@ class Plan:
         volumes = self.study.volumes_of(task)
         searched = {("final", v) for v in volumes}
         searched |= {(case["round"], case["volume"]) for case in self.cases(task)}
-        relion = [v for v in volumes if self.study.row(v)["bin1_shape"]]
         return {
             "sample": wanted.pop("sampled"),
             **wanted,
@@ -440,12 +450,23 @@ class Plan:
             "pick": [f"picked/{task}/{r}/{v}.csv" for r, v in sorted(searched)],
             "evaluate": [f"evaluated/{task}/{name}" for name in
                          ("summary.json", "matches.csv", "curve.csv")],
-            "publish": [f"published/{task}/{v}.csv" for v in volumes]
-            + [f"published/{task}/{v}.star" for v in relion],
+            "publish": [f"published/{task}/{v}.{e}" for v in volumes
+                        for e in ("csv", *self._endings(task, v))],
             "average": [f"averaged/{task}/{name}" for name in
                         ("average.mrc", "half1.mrc", "half2.mrc", "control.mrc", "fsc.csv",
                          "summary.json")],
         }  # fmt: skip
+
+    def _endings(self, task: str, volume: str) -> list[str]:
+        """Endings of the foreign files that a volume's picks are published in.
+
+        RELION counts from the middle of the unbinned volume, so a volume whose row does
+        not know it goes without.
+        """
+        wanted = self.study.tasks[task]["publish"]["formats"]
+        if not self.study.row(volume)["bin1_shape"]:
+            wanted = [form for form in wanted if form != "star"]
+        return [PUBLISHED[form] for form in wanted]
 
 
 @cache
@@ -460,6 +481,11 @@ def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:
         with contextlib.suppress(provenance.Refused):
             modules.add(formats.reader_of(tables.locate(row["path"]), row).__name__)
     return tuple(sorted(modules))
+
+
+def _particle_readers(paths: Iterable[str]) -> tuple[str, ...]:
+    """Modules that read or write some files of points."""
+    return tuple(sorted({particles.reader_of(path).__name__ for path in paths}))
 
 
 def _files(paths: Iterable[str]) -> list[str]:

@@ -1,10 +1,10 @@
 """Words for people: what a check found, and the reference page made from the schemas."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomoglean import config, formats
+from tomoglean import config, formats, particles
 
 COLUMNS_OF_CHECK = (
     "dataset",
@@ -94,18 +94,26 @@ def page() -> str:
 
 def formats_page() -> str:
     """Write the table of formats from what every reader says of itself, as Markdown."""
+    return (
+        "# Formats\n\nMade by `make docs`: each line stands in the module of its format in"
+        " tomoglean/formats or tomoglean/particles. Bring your own:"
+        " [volumes.md](volumes.md).\n\n## Volumes\n\n"
+        + _formats(formats.readers())
+        + "\n## Points\n\n"
+        + _formats(particles.readers())
+    )
+
+
+def _formats(readers: Sequence[formats.Reader | particles.Reader]) -> str:
+    head = (
+        "| format | files | what is read | written too | read by |\n|---|---|---|---|---|\n"
+    )
     rows = [
         f"| {reader.FORMAT.name} | {_endings(reader.FORMAT)} | {reader.FORMAT.reads} |"
         f" {'yes' if hasattr(reader, 'write') else ''} | {reader.FORMAT.library} |"
-        for reader in formats.readers()
+        for reader in readers
     ]
-    return (
-        "# Formats\n\nMade by `make docs`: each line stands in the module of its format in"
-        " tomoglean/formats. Bring your own: [volumes.md](volumes.md).\n\n## Volumes\n\n"
-        "| format | files | what is read | written too | read by |\n|---|---|---|---|---|\n"
-        + "\n".join(rows)
-        + "\n"
-    )
+    return head + "\n".join(rows) + "\n"
 
 
 def _endings(line: formats.Format) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomoglean import config as configs
-from tomoglean import tables
+from tomoglean import particles, tables
 from tomoglean.provenance import Refused
 
 SIMULATED = "results/simulated/"
@@ -224,8 +224,14 @@ def _check_kind(row: Mapping[str, str], where: str, study: Study) -> None:
     if detection != (row["kind"] == "points"):
         expected = "points" if detection else "weak, clean or truth"
         raise Refused(f"{where}: kind: expected {expected}, found {row['kind']!r}")
-    if row["kind"] == "points" and not row["unit"]:
+    if row["kind"] == "points" and particles.needs_unit(row["path"]) and not row["unit"]:
         raise Refused(f"{where}: unit: points need nm, angstrom or voxel; it is empty")
+    for column in ("tomogram", "pixel_nm"):
+        if row["kind"] != "points" and row[column]:
+            raise Refused(
+                f"{where}: {column}: expected none for labels of kind {row['kind']}, found"
+                f" {row[column]!r}; leave it empty"
+            )
 
 
 def _check_uses(study: Study, task: str, name: str) -> None:

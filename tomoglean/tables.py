@@ -147,13 +147,15 @@ def write_rows(
     rows: Iterable[Mapping[str, Any]],
     columns: Sequence[str],
     path: str | os.PathLike[str],
+    *,
+    delimiter: str = ",",
 ) -> None:
     """Write rows as CSV with these columns; the header stands even without rows.
 
     Floats are rounded to six decimals, None becomes an empty cell.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _cell(value) for name, value in row.items()})

@@ -44,6 +44,7 @@ __all__ = [
     "Particles",
     "convert",
     "needs_unit",
+    "of_picks",
     "points",
     "read",
     "reader_of",

@@ -429,7 +429,7 @@ def inside(places: Array, shape: tuple[int, int, int], told: Particles, name: st
     name
         File name for messages.
     """
-    outside = ((places < -0.5) | (places > np.array(shape) - 0.5)).any(axis=1)
+    outside = ~((places >= -0.5) & (places <= np.array(shape) - 0.5)).all(axis=1)
     if outside.any():
         number = int(np.flatnonzero(outside)[0])
         place = ", ".join(f"{value:g}" for value in places[number])

@@ -37,8 +37,7 @@ def read(path: Path, row: Row) -> Particles:
         If a column of positions is missing or a cell is no number.
     """
     source.read_lines(path)
-    delimiter = "\t" if path.name.lower().endswith(".tsv") else ","
-    rows = tables.read_rows(path, delimiter=delimiter)
+    rows = tables.read_rows(path, delimiter=_delimiter(path))
     columns = BYU if rows and BYU[0] in rows[0] else OWN
     _has(rows, columns[:3], path.name)
     tomograms = (
@@ -58,6 +57,10 @@ def read(path: Path, row: Row) -> Particles:
         return found
     chosen = source.of_tomogram(found, row.get("tomogram", ""), path.name)
     return chosen.only((chosen.positions != -1).all(axis=1))
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.name.lower().endswith(".tsv") else ","
 
 
 def _with(rows: Sequence[Mapping[str, str]], column: str) -> bool:
@@ -94,4 +97,4 @@ def write(found: Particles, path: Path, grid: Grid) -> None:
         )
     ]
     rows = [dict(zip(columns, cells, strict=True)) for cells in table]
-    tables.write_rows(rows, columns, path)
+    tables.write_rows(rows, columns, path, delimiter=_delimiter(path))

@@ -11,5 +11,8 @@ if TYPE_CHECKING:
 begin(snakemake)
 
 labels.convert_points(
-    snakemake.params.rows, snakemake.input.volume, snakemake.output.points
+    snakemake.params.rows,
+    snakemake.input.volume,
+    snakemake.output.points,
+    unbinned=snakemake.params.unbinned,
 )
