@@ -7,7 +7,7 @@ x = 0.5, y = 0.5, z = 0, and half a voxel is taken off x and y only. If only a p
 volume was loaded, a coordinate in the whole file is larger by (otrans - ctrans) / cscale
 of the chunk MINX (https://bio3d.colorado.edu/imod/doc/asciispec.html).
 
-The models are parsed here: imodmodel 0.1 never returns from a file that was cut off and
+The models are parsed here: imodmodel 0.1 never returns from a file without its end and
 allocates whatever a contour claims. It is the judge in the tests.
 """
 
