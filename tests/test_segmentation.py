@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tomoglean import segmentation, volumes
+from tomoglean import chunks, segmentation, volumes
 from tomoglean.provenance import Refused
 from tomoglean.segmentation import FULL, Network
 from tomoglean.volumes import Volume
@@ -208,7 +208,9 @@ def test_threads_change_no_byte(tmp_path, loaded):
     assert (tmp_path / "out.h5").read_bytes() == bytes_of_one
 
 
-def test_memory_stays_far_below_the_volume(tmp_path, by_grey):
+def test_memory_stays_far_below_the_volume(tmp_path, by_grey, monkeypatch):
+    for limit in ("BAND_BYTES", "TILE_BYTES"):  # 32 MiB, of a small volume too
+        monkeypatch.setattr(chunks, limit, 1 << 16)
     shape = (384, 64, 64)  # 6 MB as float32, 9 MB of votes
     with volumes.create(
         tmp_path / "raw.h5", {"data": (shape, np.float32)}, voxel_nm=(1, 1, 1), **SCALE

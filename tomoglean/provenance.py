@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,23 +29,57 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file as a whole or not at all.
 
     Yields a temporary name in the same folder with the same ending; when the block
-    ends well the file is flushed to disk and renamed to `path`, otherwise removed.
+    ends well the file is flushed to disk and renamed to `path`, otherwise removed. What
+    a killed process left of the same file is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=".partial-", suffix=f"-{path.name}"
+        dir=path.parent, prefix=f"{_mine()}{os.getpid()}-", suffix=f"-{path.name}"
     )
     os.close(handle)
     try:
         yield Path(name)
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
+        _sync(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _sync(path: str | os.PathLike[str]) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove partial files of the same target whose process, on this machine, is dead."""
+    form = re.compile(rf"{re.escape(_mine())}([0-9]+)-[^-]+-{re.escape(path.name)}")
+    for partial in path.parent.iterdir():
+        found = form.fullmatch(partial.name)
+        if found and not _alive(int(found[1])):
+            partial.unlink(missing_ok=True)
+
+
+def _mine() -> str:
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return f".partial-{host}-"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _umask() -> int:
