@@ -18,7 +18,8 @@ LAYERS = [
     },
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
-    {"chunks", "steps", "provenance", "fingerprint"},
+    {"chunks", "steps"},
+    {"provenance", "fingerprint"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import formats, labels, tables
+from tomoglean import formats, labels, steps, tables
 from tomoglean.formats import Row, Source, open_source, slices
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
@@ -170,6 +170,7 @@ def _check_points(
 def _look(source: Source, row: Row, facts: Facts) -> None:
     facts |= _header(source, row)
     facts["messages"] += _remarks(source)
+    steps.read(row, source.shape, source.name, sparse=source.z is not None)
     found = _measure(source)
     facts |= found.facts()
     facts["messages"] += found.doubts()

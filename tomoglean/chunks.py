@@ -161,10 +161,12 @@ class Dataset:
         self._band: _Band | None = None
 
     def __getitem__(self, where: Any) -> Any:
+        """Read back what was written."""
         self.finish()
         return self.stored[where]
 
     def __setitem__(self, where: Any, values: npt.ArrayLike) -> None:
+        """Write an array to a place."""
         region = _region(where, self.shape)
         if region is None or self.stored.chunks is None:
             self.stored[where] = values
@@ -227,9 +229,7 @@ class Dataset:
             return encoded(_padded(array[inside].astype(self.dtype, copy=False), chunks))
 
         for corner, packed in zip(corners, _ahead(self.pool, work, corners), strict=True):
-            place = tuple(
-                part.start + at for part, at in zip(region, corner, strict=True)
-            )
+            place = tuple(part.start + at for part, at in zip(region, corner, strict=True))
             self.stored.id.write_direct_chunk(place, packed)
 
 
@@ -280,14 +280,12 @@ class _Band:
     of these is cut into tiles.
     """
 
-    def __init__(
-        self, stored: Dataset, axis: int, start: int, folder: Path
-    ) -> None:
+    def __init__(self, stored: Dataset, axis: int, start: int, folder: Path) -> None:
         self.shape, self.dtype, self.axis = stored.shape, stored.dtype, axis
         self.across = 0 if axis else 1
         self.start = self.stop = start
         self.row = math.prod(self.shape) // self.shape[axis] // self.shape[self.across]
-        self.file = tempfile.SpooledTemporaryFile(max_size=BAND_BYTES, dir=folder)
+        self.file = tempfile.SpooledTemporaryFile(BAND_BYTES, dir=str(folder))  # noqa: SIM115 (closed by the with block of its user)
 
     def __enter__(self) -> "_Band":
         return self
@@ -312,8 +310,8 @@ class _Band:
 
     def rows_within(self, most: int, chunks: Sequence[int]) -> int:
         """Rows of a tile: whole chunks of at most so many bytes, but at least one."""
-        bytes_a_row = self.row * self.dtype.itemsize * (self.stop - self.start)
-        chunk = chunks[self.across]
+        bytes_a_row = int(self.row * self.dtype.itemsize) * (self.stop - self.start)
+        chunk = int(chunks[self.across])
         return max(1, most // bytes_a_row // chunk) * chunk
 
     def region(self, start: int, stop: int) -> Region:

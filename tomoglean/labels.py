@@ -5,18 +5,23 @@ nobody said anything: unlabelled is not background.
 """
 
 import contextlib
+import itertools
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import particles, study, tables, volumes
+from tomoglean import particles, steps, study, tables, volumes
 from tomoglean.formats import Row, Source, open_source
-from tomoglean.particles import Grid
+from tomoglean.particles import Grid, Particles
 from tomoglean.provenance import Refused
+from tomoglean.steps import Steps
 from tomoglean.volumes import IGNORE
 
 Labels = npt.NDArray[np.uint8]
@@ -24,6 +29,10 @@ Colours = Mapping[str, int | Sequence[int]]
 Pages = npt.NDArray[np.int64]
 GREY = (1 << 32) | (1 << 16) | 1
 HIGHEST = (1 << 16) - 1
+CONVERTED = "converted"
+SLAB_BYTES = 1 << 26
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -254,6 +263,7 @@ def assemble(
     first: int = 0,
     root: str | os.PathLike[str] = ".",
     remarks: list[str] | None = None,
+    parts: Iterable[slice] | None = None,
 ) -> Iterator[Labels]:
     """Assemble the labels of a volume, slab by slab, from all that is said of it.
 
@@ -271,11 +281,13 @@ def assemble(
         Folder to which paths are relative.
     remarks
         Takes what is odd about the files, one line each.
+    parts
+        Slabs wanted; None takes those of `volumes.slabs`.
 
     Yields
     ------
     ndarray
-        The slabs of `volumes.slabs`, of shape (n, Y, X): classes, 255 where unlabelled.
+        Slabs of shape (n, Y, X): classes, 255 where unlabelled.
 
     Raises
     ------
@@ -284,17 +296,17 @@ def assemble(
     """
     given = code(classes, colours)
     with contextlib.ExitStack() as stack:
-        parts: list[tuple[Source, Pages, Code]] = []
+        given_by: list[tuple[Source, Pages, Code]] = []
         for row in rows:
             path = tables.locate(row["path"], root)
             source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
             known = given if colours else by_materials(source, classes) or given
-            parts.append((source, pages(source, row, shape, z=z, first=first), known))
+            given_by.append((source, pages(source, row, shape, z=z, first=first), known))
             if remarks is not None:
                 remarks += _remarks(source)
-        for slab in volumes.slabs(shape[0]):
+        for slab in parts or volumes.slabs(shape[0]):
             labels = np.full((slab.stop - slab.start, *shape[1:]), IGNORE, np.uint8)
-            for source, page_of, known in parts:
+            for source, page_of, known in given_by:
                 _lay_over(labels, source, page_of[slab], known)
             yield labels
 
@@ -406,26 +418,105 @@ def convert(
     Refused
         If nothing is labelled, or see `assemble`.
     """
-    first = int(volumes.attributes(volume).get("first_slice", 0))
     survey = Survey(rows, classes)
     with volumes.open_volume(volume) as grid:
-        shape, z, voxel_nm = grid.shape, grid.z, grid.voxel_nm
-    assembled = assemble(
-        rows,
-        shape,
-        classes=classes,
-        colours=colours,
-        z=z,
-        first=first,
-        root=root,
-        remarks=survey.remarks,
-    )
+        shape, z = grid.shape, grid.z
+        voxel_nm, origin_nm = grid.voxel_nm, grid.origin_nm
     layout = {"data": (shape, np.uint8)}
-    with volumes.create(path, layout, voxel_nm=voxel_nm, z=z, classes=classes) as file:
-        for slab, labels in zip(volumes.slabs(shape[0]), assembled, strict=True):
-            file["data"][slab] = labels
+    with volumes.create(
+        path, layout, voxel_nm=voxel_nm, z=z, origin_nm=origin_nm, classes=classes
+    ) as file:
+        for place, labels in _on_grid(rows, volume, survey.remarks, classes, colours, root):
+            file["data"][place] = labels
             survey.count(labels)
         return survey.facts()
+
+
+def taken(volume: str | os.PathLike[str]) -> Steps:
+    """Return the steps between the raw file of a converted volume and its grid."""
+    said = volumes.attributes(volume)
+    with volumes.open_volume(volume) as grid:
+        z, y, x = said.get("source_shape", grid.shape)
+        name = str(said.get("source", os.path.basename(volume)))
+        return steps.read(said, (z, y, x), name, sparse=grid.z is not None)
+
+
+def _on_grid(
+    rows: Sequence[Row],
+    volume: str | os.PathLike[str],
+    remarks: list[str],
+    classes: Sequence[str],
+    colours: Colours | None,
+    root: str | os.PathLike[str],
+) -> Iterator[tuple[tuple[slice, ...], Labels]]:
+    """Yield places on the grid of the converted volume, and what is said there.
+
+    Rows on the grid of the file take the volume's steps. Those on the converted grid
+    (`grid` of labels.tsv) lie over them.
+    """
+    done = taken(volume)
+    with volumes.open_volume(volume) as grid:
+        z, first = grid.z, int(volumes.attributes(volume).get("first_slice", 0))
+
+    def assembled(
+        rows: Sequence[Row], shape: tuple[int, int, int], parts: Iterable[slice]
+    ) -> Iterator[Labels]:
+        return assemble(
+            rows, shape, classes=classes, colours=colours, z=z, first=first, root=root,
+            remarks=remarks, parts=parts,
+        )  # fmt: skip
+
+    if not done.moved:
+        thin = list(volumes.slabs(done.grid[0], _thickness(done.grid)))
+        for slab, labels in zip(thin, assembled(rows, done.grid, thin), strict=True):
+            yield (slab,), labels
+        return
+    plan = list(done.parts(_thickness(done.shape, done.factor)))
+    own = [row for row in rows if row.get("grid") != CONVERTED]
+    later = [row for row in rows if row.get("grid") == CONVERTED]
+    followed = assembled(own, done.shape, [part for part, _ in plan])
+    with _Over(done.grid) as over:
+        if later:
+            over.fill(assembled(later, done.grid, over.slabs))
+        for (_, place), labels in zip(plan, followed, strict=True):
+            yield place, over.lay(place, done.apply_to_labels(labels))
+
+
+def _thickness(shape: tuple[int, int, int], factor: int = 1) -> int:
+    return volumes.thickness(factor * shape[1] * shape[2], SLAB_BYTES)
+
+
+class _Over:
+    """Labels of the converted grid, kept on disk to be laid over others."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.slabs = list(volumes.slabs(shape[0], _thickness(shape)))
+        self.file: h5py.File | None = None
+
+    def __enter__(self) -> "_Over":
+        self.space = tempfile.TemporaryFile()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.file:
+            self.file.close()
+        self.space.close()
+
+    def fill(self, assembled: Iterable[Labels]) -> None:
+        """Take in the labels, slab by slab."""
+        self.file = h5py.File(self.space, "w")
+        self.file.create_dataset("data", self.shape, np.uint8)
+        for slab, labels in zip(self.slabs, assembled, strict=True):
+            self.file["data"][slab] = labels
+
+    def lay(self, place: tuple[slice, ...], labels: Labels) -> Labels:
+        """Lay the labels of a place over others."""
+        if not self.file:
+            return labels
+        said = self.file["data"][place]
+        over: Labels = np.where(said != IGNORE, said, labels)
+        return over
 
 
 def points(
@@ -449,11 +540,52 @@ def points(
         See `particles.points`.
     """
     found = [particles.points(tables.locate(row["path"], root), row, grid) for row in rows]
+    return _joined(found)
+
+
+def _joined(found: Sequence[tables.Points | Particles]) -> tables.Points:
     return tables.Points(
         np.concatenate([np.empty((0, 3)), *(part.positions for part in found)]),
         np.concatenate([np.empty((0, 3)), *(part.normals for part in found)]),
         tuple(name for part in found for name in part.classes),
     )
+
+
+def follow(
+    row: Row,
+    volume: str | os.PathLike[str],
+    *,
+    unbinned: Mapping[str, str] | None = None,
+    root: str | os.PathLike[str] = ".",
+) -> tables.Points:
+    """Read points on the grid their row names, in voxels of the converted volume.
+
+    Points of the file that lie outside what was cropped are left out, and told.
+
+    Raises
+    ------
+    Refused
+        See `points`.
+    """
+    done = taken(volume)
+    with volumes.open_volume(volume) as grid:
+        shape, voxel_nm, z = grid.shape, grid.voxel_nm, grid.z
+    own = done.moved and row.get("grid") != CONVERTED
+    if own:
+        shape, voxel_nm = done.shape, done.file_voxel_nm(voxel_nm)
+    if z is not None:
+        shape = (int(z.max()) + 1, *shape[1:])
+    there = points([row], Grid(shape, voxel_nm, unbinned=unbinned or {}), root=root)
+    return _placed(there, done, z is not None) if own else there
+
+
+def _placed(points: tables.Points, done: Steps, sparse: bool) -> tables.Points:
+    places = steps.place(points.positions, done)
+    kept = steps.inside(places, done, flat=sparse)
+    if not kept.all():
+        log.warning("%s: %d points lie outside the crop", done.name, (~kept).sum())
+    classes = tuple(itertools.compress(points.classes, kept))
+    return tables.Points(places[kept], steps.turn(points.normals, done)[kept], classes)
 
 
 def convert_points(
@@ -477,9 +609,5 @@ def convert_points(
     unbinned
         Cells `bin1_shape`, `bin1_pixel_nm` and `binning` of the volume's row.
     """
-    with volumes.open_volume(volume) as grid:
-        shape, voxel_nm, z = grid.shape, grid.voxel_nm, grid.z
-    if z is not None:
-        shape = (int(z.max()) + 1, *shape[1:])
-    found = points(rows, Grid(shape, voxel_nm, unbinned=unbinned or {}), root=root)
-    tables.write_points(found, path)
+    found = [follow(row, volume, unbinned=unbinned, root=root) for row in rows]
+    tables.write_points(_joined(found), path)

@@ -77,7 +77,7 @@ def handed_out(folder: Path) -> str:
     """Say what to do with slices that were written for correction."""
     return (
         f"{folder}: look at images/, correct labels/, keep the names, then add a row to "
-        f"config/labels.tsv with kind clean and path {folder / 'labels'}\n"
+        f"config/labels.tsv with kind clean, grid converted and path {folder / 'labels'}\n"
     )
 
 

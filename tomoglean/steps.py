@@ -17,6 +17,7 @@ window
     0..255 (uint8, the usual 8 bit export) or 0..65535.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -86,10 +87,8 @@ class Steps:
     @property
     def mirrored(self) -> bool:
         """Whether left and right hands are exchanged."""
-        turns = sum(self.turned)
-        swaps = sum(a > b for a, b in [(0, 1), (0, 2), (1, 2)] for a, b in [
-            (self.order[a], self.order[b])])  # fmt: skip
-        return (turns + swaps) % 2 == 1
+        swaps = sum(a > b for a, b in itertools.combinations(self.order, 2))
+        return (sum(self.turned) + swaps) % 2 == 1
 
     def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Type of the converted grey values."""
@@ -143,7 +142,9 @@ class Steps:
         along, depth = self.order.index(0), self.size[0]
         for first in range(0, depth, thickness):
             last = min(first + thickness, depth)
-            low, high = (depth - last, depth - first) if self.turned[along] else (first, last)
+            low, high = (
+                (depth - last, depth - first) if self.turned[along] else (first, last)
+            )
             place = [slice(0, edge) for edge in self.grid]
             place[along] = slice(first, last)
             begin = self.start[0]
@@ -175,7 +176,7 @@ class Steps:
         return block[:, y, x]
 
     def _turn(self, block: Array) -> Array:
-        axes = [axis for axis, turned in enumerate(self.turned) if turned]
+        axes = tuple(axis for axis, turned in enumerate(self.turned) if turned)
         return np.flip(np.transpose(block, self.order), axes)
 
 
@@ -196,19 +197,22 @@ def place(points: npt.ArrayLike, steps: Steps) -> Points:
     found = np.asarray(points, np.float64) - np.array(steps.start) - middle
     found = found[:, list(steps.order)] / steps.factor
     last = np.array(steps.grid) - 1
-    return np.where(steps.turned, last - found, found)
+    turned: Points = np.where(steps.turned, last - found, found)
+    return turned
 
 
 def turn(directions: npt.ArrayLike, steps: Steps) -> Points:
     """Bring directions of shape (N, 3) from the file's axes to the converted ones."""
     found = np.asarray(directions, np.float64)[:, list(steps.order)]
-    return np.where(steps.turned, -found, found)
+    turned: Points = np.where(steps.turned, -found, found)
+    return turned
 
 
-def inside(points: Points, steps: Steps) -> npt.NDArray[np.bool_]:
-    """Tell which placed points lie inside the converted volume."""
-    found: npt.NDArray[np.bool_] = (points >= -0.5) & (points <= np.array(steps.grid) - 0.5)
-    return found.all(axis=1)
+def inside(points: Points, steps: Steps, *, flat: bool = False) -> npt.NDArray[np.bool_]:
+    """Tell which placed points lie inside the converted volume; `flat` ignores z."""
+    found = (points >= -0.5) & (points <= np.array(steps.grid) - 0.5)
+    chosen: npt.NDArray[np.bool_] = found[:, 1:] if flat else found
+    return np.asarray(chosen.all(axis=1))
 
 
 # -- arrays in, arrays out -------------------------------------------------------------
@@ -299,7 +303,7 @@ def read(row: Mapping[str, Any], shape: Shape, name: str, *, sparse: bool = Fals
             f"{name}: expected a sparse set of slices unchanged along z, found"
             f" {told(row)}; crop y and x only, or window"
         )
-    return Steps(name, shape, start, size, factor, order, turned, _window(row, name))  # type: ignore[arg-type]
+    return Steps(name, shape, start, size, factor, order, turned, _window(row, name))
 
 
 def refuse_nonsense(row: Mapping[str, Any], name: str) -> None:
@@ -315,6 +319,11 @@ def refuse_nonsense(row: Mapping[str, Any], name: str) -> None:
 def given(row: Mapping[str, Any]) -> dict[str, str]:
     """Pick the steps out of a row or attributes, those that are given."""
     return {name: str(row[name]) for name in COLUMNS if row.get(name)}
+
+
+def moves(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row's steps may give other voxels than the file has."""
+    return any(row.get(name) for name in ("crop", "bin", "axes"))
 
 
 def told(row: Mapping[str, Any]) -> str:
@@ -368,8 +377,8 @@ def _ranges(row: Mapping[str, Any], shape: Shape, name: str) -> list[tuple[int, 
 def _window(row: Mapping[str, Any], name: str) -> tuple[float, float, str] | None:
     if not row.get("window"):
         return None
-    low, high, *dtype = [*str(row["window"]).split(","), ""]
-    dtype = dtype[0] or "uint8"
+    low, high, *rest = [*str(row["window"]).split(","), ""]
+    dtype = ",".join(rest).strip(",") or "uint8"
     try:
         window = float(low), float(high), dtype
     except ValueError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tomoglean import config as configs
-from tomoglean import particles, tables
+from tomoglean import particles, steps, tables
 from tomoglean.provenance import Refused
 
 SIMULATED = "results/simulated/"
@@ -198,7 +198,17 @@ def _check_volumes(study: Study) -> None:
                 raise Refused(
                     f"{name}: {row['volume']}: {_unknown('task', task, study.tasks)}"
                 )
+        _check_steps(row, f"{name}: {row['volume']}")
         _check_path(row, str(name), study)
+
+
+def _check_steps(row: Mapping[str, str], where: str) -> None:
+    steps.refuse_nonsense(row, where)
+    if row["bin1_shape"] and steps.moves(row):
+        raise Refused(
+            f"{where}: bin1_shape: RELION files count voxels of the whole volume, found"
+            f" {steps.told(row)}; take one of the two out"
+        )
 
 
 def _check_labels(study: Study) -> None:
@@ -211,6 +221,7 @@ def _check_labels(study: Study) -> None:
             known = study.volumes_of(row["task"])
             raise Refused(f"{where}: {_unknown('volume', row['volume'], known)}")
         _check_kind(row, where, study)
+        _check_grid(row, where, study)
         _check_path(row, where, study)
     for task in study.tasks:
         _check_uses(study, task, name)
@@ -232,6 +243,18 @@ def _check_kind(row: Mapping[str, str], where: str, study: Study) -> None:
                 f"{where}: {column}: expected none for labels of kind {row['kind']}, found"
                 f" {row[column]!r}; leave it empty"
             )
+
+
+def _check_grid(row: Mapping[str, str], where: str, study: Study) -> None:
+    """Refuse slices kept apart by numbers that the converted volume does not have."""
+    block, volume = study.tasks[row["task"]], study.row(row["volume"])
+    apart = block.get("cross_validation") or block["split"] == "within-volume"
+    if apart and row["slices"] and steps.moves(volume) and not row["grid"]:
+        raise Refused(
+            f"{where}: grid: expected converted, since slices are kept apart by their"
+            f" numbers and the volume has {steps.told(volume)}; hand slices out by"
+            " `python -m tomoglean slices` and label those"
+        )
 
 
 def _check_uses(study: Study, task: str, name: str) -> None:

@@ -18,10 +18,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean.chunks import CHUNK, LEVEL, THREADS, Dataset
+from tomoglean import chunks
+from tomoglean.chunks import Dataset
 from tomoglean.provenance import Refused, replacing
 
 IGNORE = 255
+CHUNK = chunks.CHUNK
 WRITTEN_BACK = 1 << 16
 FORMAT = "tomoglean-volume-1"
 
@@ -102,6 +104,7 @@ class Writer:
         self.attrs, self._datasets = file.attrs, datasets
 
     def __getitem__(self, name: str) -> Dataset:
+        """Return a dataset by name."""
         return self._datasets[name]
 
 
@@ -143,7 +146,10 @@ def create(
     layout = {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in datasets.items()}
     _has_room(Path(path), layout)
     with replacing(path) as partial:
-        with _opened(partial, Path(path).name) as file, ThreadPoolExecutor(THREADS) as pool:
+        with (
+            _opened(partial, Path(path).name) as file,
+            ThreadPoolExecutor(chunks.THREADS) as pool,
+        ):
             file.attrs["format"] = FORMAT
             file.attrs["voxel_nm"] = voxel_nm
             file.attrs["origin_nm"] = origin_nm
@@ -234,10 +240,10 @@ def _dataset(
 ) -> h5py.Dataset:
     if not all(shape):
         return file.create_dataset(name, shape, dtype)
-    chunks = tuple(1 for _ in shape[:-3]) + tuple(min(CHUNK, n) for n in shape[-3:])
-    filters = {"shuffle": True, "compression": "gzip", "compression_opts": LEVEL}
+    shape_of_chunk = tuple(1 for _ in shape[:-3]) + tuple(min(CHUNK, n) for n in shape[-3:])
+    filters = {"shuffle": True, "compression": "gzip", "compression_opts": chunks.LEVEL}
     return file.create_dataset(
-        name, shape, dtype, chunks=chunks, fletcher32=True, **filters
+        name, shape, dtype, chunks=shape_of_chunk, fletcher32=True, **filters
     )
 
 
@@ -264,8 +270,14 @@ def write(
     """Write a volume that is in memory, and further datasets of the same grid."""
     arrays = {"data": np.asarray(volume.data), **(extra or {})}
     layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-    grid = {"voxel_nm": volume.voxel_nm, "z": volume.z, "origin_nm": volume.origin_nm}
-    with create(path, layout, **grid, **attrs) as file:
+    with create(
+        path,
+        layout,
+        voxel_nm=volume.voxel_nm,
+        z=volume.z,
+        origin_nm=volume.origin_nm,
+        **attrs,
+    ) as file:
         for name, array in arrays.items():
             file[name][...] = array
 
@@ -274,6 +286,26 @@ def slabs(depth: int, thickness: int = CHUNK) -> Iterator[slice]:
     """Cut `depth` slices into slabs of at most `thickness`, in order."""
     for start in range(0, depth, thickness):
         yield slice(start, min(start + thickness, depth))
+
+
+def thickness(bytes_per_slice: int, most: int) -> int:
+    """Slices of a slab of at most so many bytes: a power of two up to a chunk's, or 1."""
+    allowed = max(1, most // max(1, bytes_per_slice))
+    return min(CHUNK, 1 << (allowed.bit_length() - 1))
+
+
+def tiles(
+    shape: tuple[int, ...], itemsize: int, most: int = chunks.TILE_BYTES
+) -> Iterator[tuple[slice, slice]]:
+    """Cut a volume into tiles of whole chunks of z and y, of about so many bytes.
+
+    Unlike thin slabs they read every chunk once, however large the slices are.
+    """
+    depth, height, width = shape
+    rows = max(1, most // (CHUNK * CHUNK * width * itemsize)) * CHUNK
+    for z in slabs(depth):
+        for y in slabs(height, rows):
+            yield z, y
 
 
 def random(seed: int, *purpose: str | int) -> np.random.Generator:

@@ -1,7 +1,7 @@
-"""Mean and standard deviation of more voxels than memory holds."""
+"""Mean, standard deviation and percentiles of more voxels than memory holds."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,3 +35,98 @@ class Moments:
     def std(self) -> float:
         """Standard deviation of the population."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+
+PIECE = 1 << 16
+MOST_LEVELS = 1 << 16
+MOST_SAMPLES = 1 << 22
+
+
+class Clipped:
+    """Mean and spread of grey values clipped to a range.
+
+    Whole numbers of up to 16 bits are counted, which is exact; others go to `Moments`
+    in pieces that stay in the cache.
+
+    Parameters
+    ----------
+    low, high
+        The range.
+    dtype
+        Type of the grey values.
+    """
+
+    def __init__(self, low: float, high: float, dtype: np.dtype[Any]) -> None:
+        self.low, self.high = low, high
+        self.moments = Moments()
+        self.least = np.iinfo(dtype).min if dtype.kind in "iu" else 0
+        levels = 1 << 8 * dtype.itemsize
+        counted = dtype.kind in "iu" and levels <= MOST_LEVELS
+        self.counts = np.zeros(levels, np.int64) if counted else None
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        """Take in an array of any shape."""
+        for image in block:
+            flat = image.reshape(-1)
+            for start in range(0, flat.size, PIECE):
+                self._add(flat[start : start + PIECE])
+
+    def _add(self, values: npt.NDArray[Any]) -> None:
+        if self.counts is None:
+            self.moments.add(np.clip(values.astype(np.float64), self.low, self.high))
+        else:
+            places = values.astype(np.intp) - self.least
+            found = np.bincount(places)
+            self.counts[: found.size] += found
+
+    def facts(self) -> dict[str, float]:
+        """Say `mean` and `std`."""
+        if self.counts is None:
+            return {"mean": self.moments.mean, "std": self.moments.std}
+        levels = np.arange(self.counts.size, dtype=np.float64) + self.least
+        levels = np.clip(levels, self.low, self.high)
+        mean = float(levels @ self.counts / self.counts.sum())
+        squares = float(np.square(levels - mean) @ self.counts / self.counts.sum())
+        return {"mean": mean, "std": math.sqrt(squares)}
+
+
+@dataclass
+class Sample:
+    """Up to four million voxels, evenly from the whole volume, for its percentiles.
+
+    Attributes
+    ----------
+    step
+        Every how manieth voxel is taken.
+    """
+
+    step: int
+    seen: int = 0
+    chosen: list[npt.NDArray[Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int]) -> "Sample":
+        """Choose a step without a common factor with the length of a row."""
+        step = math.ceil(math.prod(shape) / MOST_SAMPLES)
+        while math.gcd(step, shape[2]) > 1:
+            step += 1
+        return cls(step)
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        """Take in an array of any shape."""
+        for image in block:
+            self.chosen.append(
+                image.reshape(-1)[-self.seen % self.step :: self.step].copy()
+            )
+            self.seen += image.size
+
+    def clip_range(self) -> dict[str, float]:
+        """Say `p_low` and `p_high`, the percentiles 0.5 and 99.5.
+
+        If those are one value, then the least and greatest value of the sample.
+        """
+        values = np.concatenate(self.chosen).astype(np.float64)
+        low, high = np.percentile(values, [0.5, 99.5]).tolist()
+        if low == high:
+            low, high = float(values.min()), float(values.max())
+        return {"p_low": low, "p_high": high}
