@@ -123,7 +123,8 @@ def speeds(folder: Path, rounds: int) -> list[str]:
                 found[way].append(_timed(work, source, folder / "out", data))
         copy = statistics.median(one[0] for one in found["copy + fsync"])
         for way, shots in found.items():
-            wall, cpu, ratio = (statistics.median(column) for column in zip(*shots))
+            columns = zip(*shots, strict=True)
+            wall, cpu, ratio = (statistics.median(column) for column in columns)
             walls = [shot[0] for shot in shots]
             lines.append(
                 f"| {kind} | {way} | {wall:.0f} ({min(walls):.0f} - {max(walls):.0f}) |"
