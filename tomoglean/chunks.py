@@ -29,7 +29,7 @@ import numpy.typing as npt
 CHUNK = 64
 THREADS = 2
 LEVEL = 1
-NOISE_BITS = 7.0
+NOISE_BITS = 6.5
 BAND_BYTES = 1 << 25
 TILE_BYTES = 1 << 25
 ZLIB_HEADER = b"\x78\x01"
@@ -139,7 +139,7 @@ def _stored(plane: Bytes) -> list[Any]:
 
 
 def _is_noise(plane: Bytes) -> bool:
-    """Tell by a sample's entropy whether a plane would shrink by less than an eighth."""
+    """Tell by a sample's entropy whether a plane would shrink by less than a fifth."""
     counts = np.bincount(plane[:: max(1, len(plane) >> 13)])
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum()) > NOISE_BITS

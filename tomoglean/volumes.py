@@ -295,14 +295,15 @@ def thickness(bytes_per_slice: int, most: int) -> int:
 
 
 def tiles(
-    shape: tuple[int, ...], itemsize: int, most: int = chunks.TILE_BYTES
+    shape: tuple[int, ...], itemsize: int, most: int = 0
 ) -> Iterator[tuple[slice, slice]]:
     """Cut a volume into tiles of whole chunks of z and y, of about so many bytes.
 
-    Unlike thin slabs they read every chunk once, however large the slices are.
+    Unlike thin slabs they read every chunk once, however large the slices are. 0 takes
+    `chunks.TILE_BYTES`.
     """
     depth, height, width = shape
-    rows = max(1, most // (CHUNK * CHUNK * width * itemsize)) * CHUNK
+    rows = max(1, (most or chunks.TILE_BYTES) // (CHUNK * CHUNK * width * itemsize)) * CHUNK
     for z in slabs(depth):
         for y in slabs(height, rows):
             yield z, y
