@@ -1,25 +1,34 @@
-"""TIFF with one or many pages, ImageJ stacks included."""
+"""TIFF with one or many pages, ImageJ stacks and OME-TIFF included.
+
+Where 0 stands for white the grey scale is turned round to what viewers show: the TIFF 6.0
+specification asks for it, and Bio-Formats does so; ImageJ keeps the numbers and inverts
+its lookup table, tifffile keeps the numbers.
+"""
 
 import contextlib
 import logging
 import math
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
+from tomoglean.formats import tags
+from tomoglean.formats.lengths import in_nm, positive
 from tomoglean.formats.source import UNKNOWN, Array, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
 
 FORMAT = Format(
     "TIFF",
     (".tif", ".tiff"),
-    "one or many pages, BigTIFF, tiled, compressed, both byte orders, 1 bit, ImageJ stacks",
+    "one or many pages, BigTIFF, tiled, compressed without loss, both byte orders, 1 bit,"
+    " white as 0 (turned round); voxel size of ImageJ and OME-TIFF",
     "tifffile",
 )
-UNITS_NM = {"nm": 1, "micron": 1e3, "um": 1e3, "µm": 1e3, "\\u00B5m": 1e3, "mm": 1e6}
+MOST_XML = 1 << 24
 MIN_IS_WHITE = 0
 PALETTE = 3
 
@@ -31,29 +40,39 @@ def recognises(path: Path, row: Row) -> bool:
 
 @contextlib.contextmanager
 def open_file(path: Path, row: Row) -> Iterator[Source]:
-    """Open a TIFF file; all pages must be alike, complete, and form one stack."""
+    """Open a TIFF file; all pages must be alike, complete, and form one stack.
+
+    Files that an OME-TIFF or Micro-Manager names beside itself are never opened.
+    """
+    tags.verify(path)
     with contextlib.ExitStack() as stack:
         with _complaints(path) as warnings:
-            file = stack.enter_context(tifffile.TiffFile(path))
+            file = stack.enter_context(
+                tifffile.TiffFile(path, is_ome=False, is_micromanager=False)
+            )
             shape, pages = _stack(file, path)
             page = file.pages.first
+            ome = _ome(page, path)
+            _agrees(file, ome, shape, path)
             warnings += _oddities(page, path)
 
         def read(part: slice) -> Array:
             if not pages:
-                return _read_plain(file, path, shape, part)
+                return _turned(_read_plain(file, path, shape, part), page)
             with _complaints(path):
-                return np.stack([_read_page(page) for page in pages[part]])
+                return _read_pages(pages[part])
 
         coloured = len(_plane(page)) == 3 or page.photometric == PALETTE
         dtype = native(np.uint8 if page.photometric == PALETTE else page.dtype or "V")
+        hint_nm = _ome_voxel_nm(ome) if ome else _voxel_nm(file)
         yield Source(
             path.name,
             shape,
             dtype,
             read,
-            _voxel_nm(file),
+            hint_nm,
             coloured=coloured,
+            origin_nm=_origin_nm(file, hint_nm),
             warnings=warnings,
         )
 
@@ -161,6 +180,17 @@ def _without_alpha(images: Array, page_axes: int) -> Array:
     return images[..., :3] if page_axes == 3 else images
 
 
+def _read_pages(pages: list[Any]) -> Array:
+    """Read pages one by one into one array."""
+    first = _read_page(pages[0])
+    images = np.empty((len(pages), *first.shape), first.dtype)
+    images[0] = first
+    del first
+    for number, page in enumerate(pages[1:], 1):
+        images[number] = _read_page(page)
+    return images
+
+
 def _read_page(page: Any) -> Array:
     """Read one page as (Y, X) or (Y, X, 3)."""
     image = np.asarray(page.asarray())
@@ -169,26 +199,108 @@ def _read_page(page: Any) -> Array:
         return np.ascontiguousarray(palette.T[image])
     if page.keyframe.axes == "SYX":
         image = np.moveaxis(image, 0, -1)
-    return _without_alpha(image, image.ndim)
+    return _turned(_without_alpha(image, image.ndim), page.keyframe)
+
+
+def _turned(image: Array, page: Any) -> Array:
+    """Turn the grey scale round where 0 stands for white."""
+    if not _white_is_zero(page):
+        return image
+    if image.dtype.kind == "b":
+        return ~image
+    top = image.dtype.type((1 << page.bitspersample) - 1)
+    return np.asarray(top - image)
+
+
+def _white_is_zero(page: Any) -> bool:
+    return page.photometric == MIN_IS_WHITE and page.dtype.kind in "bu"
 
 
 def _oddities(page: Any, path: Path) -> list[str]:
     found = []
     if page.photometric == MIN_IS_WHITE:
-        found.append(f"{path.name}: stored with 0 as white; the values are kept")
-    y, x = page.resolution[::-1]
+        done = "turned round, as viewers show them" if _white_is_zero(page) else "kept"
+        found.append(f"{path.name}: stored with 0 as white; the values are {done}")
+    y, x = _resolution(page)[::-1]
     if abs(y - x) > 0.01 * max(y, x):
         found.append(f"{path.name}: its pixels are not square ({x:g} x {y:g} a unit)")
     return found
 
 
+def _resolution(page: Any) -> tuple[float, float]:
+    """Return the pixels a unit along x and y, 0 where there are none."""
+    found = [page.tags.valueof(code) or (0, 1) for code in ("XResolution", "YResolution")]
+    x, y = (above / below if below else 0.0 for above, below in found)
+    return x, y
+
+
 def _voxel_nm(file: Any) -> Triple:
     """Read the voxel size that ImageJ leaves in its files; other tags mean printers."""
     told = file.imagej_metadata or {}
-    unit_nm = UNITS_NM.get(str(told.get("unit")), 0)
-    x, y = file.pages.first.resolution
-    if not unit_nm or min(x, y) <= 0:
+    unit_nm = in_nm(told.get("unit"))
+    x, y = _resolution(file.pages.first)
+    if not unit_nm > 0 or min(x, y) <= 0:
         return UNKNOWN
-    spacing = told.get("spacing", math.nan)
-    z = float(spacing) * unit_nm if isinstance(spacing, int | float) else math.nan
-    return z if z > 0 else math.nan, unit_nm / y, unit_nm / x
+    z = positive(told.get("spacing")) * unit_nm
+    return z, unit_nm / y, unit_nm / x
+
+
+def _origin_nm(file: Any, voxel_nm: Triple) -> Triple:
+    """Read the origin of ImageJ, given in voxels: where the file counts from."""
+    told = file.imagej_metadata or {}
+    found = [told.get(f"{axis}origin", 0.0) for axis in "zyx"]
+    if np.isnan(voxel_nm).any() or not all(isinstance(n, int | float) for n in found):
+        return 0.0, 0.0, 0.0
+    z, y, x = (-float(n) * edge for n, edge in zip(found, voxel_nm, strict=True))
+    return z, y, x
+
+
+def _agrees(
+    file: Any, ome: Mapping[str, str], shape: tuple[int, int, int], path: Path
+) -> None:
+    """Refuse a stack that is not what its own description says."""
+    told = (file.imagej_metadata or {}).get("images", shape[0])
+    sizes = {axis: int(ome.get(f"Size{axis}", 1)) for axis in "CTZ"} if ome else {}
+    coloured = ome and file.pages.first.samplesperpixel == sizes["C"]
+    if sizes and (sizes["T"], 1 if coloured else sizes["C"]) != (1, 1):
+        raise Refused(
+            f"{path.name}: expected one stack (Z, Y, X), found {sizes['T']} time points of"
+            f" {sizes['C']} channels; write one stack a file"
+        )
+    if (sizes.get("Z", shape[0]), told) != (shape[0], shape[0]):
+        raise Refused(
+            f"{path.name}: expected the {sizes.get('Z', told)} pages of its description,"
+            f" found {shape[0]}; copy the file again, or all files of the set as one"
+        )
+
+
+def _ome(page: Any, path: Path) -> dict[str, str]:
+    """Read what OME-XML says of the first image; DOCTYPEs (entities) are refused.
+
+    The schema: https://www.openmicroscopy.org/Schemas/OME/2016-06.
+    """
+    text = page.description
+    if not text.rstrip().endswith("OME>"):
+        return {}
+    if len(text) > MOST_XML or "<!" in text.replace("<!--", ""):
+        raise Refused(
+            f"{path.name}: expected plain OME-XML of at most 16 MiB, found a DOCTYPE or"
+            f" {len(text)} letters; write the file again without it"
+        )
+    root = ET.fromstring(text.encode())  # noqa: S314 - no DOCTYPE, so no entities
+    images = [node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"]
+    if len(images) != 1:
+        raise Refused(
+            f"{path.name}: expected one image in its OME-XML, found {len(images)}; write"
+            " one stack a file"
+        )
+    return dict(images[0].attrib)
+
+
+def _ome_voxel_nm(ome: Mapping[str, str]) -> Triple:
+    z, y, x = (
+        positive(ome.get(f"PhysicalSize{axis}"))
+        * in_nm(ome.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "ZYX"
+    )
+    return z, y, x
