@@ -10,7 +10,6 @@ NANOMETRES = {
     "mm millimeter millimeters millimetre": 1e6,
     "cm centimeter centimeters centimetre": 1e7,
     "m meter meters metre": 1e9,
-    "inch in": 2.54e7,
 }
 UNITS_NM = {name: size for names, size in NANOMETRES.items() for name in names.split()}
 

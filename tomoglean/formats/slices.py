@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tomoglean.formats import tiff
+from tomoglean.formats import tags, tiff
 from tomoglean.formats.source import (
+    MOST_BYTES_PER_SLICE,
     UNKNOWN,
     Array,
     Format,
@@ -31,6 +32,7 @@ FORMAT = Format(
 )
 ENDINGS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
 ANY = "any"
+BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}
 
 
 def recognises(path: Path, row: Row) -> bool:
@@ -49,16 +51,17 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     numbers = np.array(sorted(numbered), np.int64)
     z = _true_z(path, numbers, row.get("spacing", "")) if path.is_dir() else None
     files = [numbered[int(n)] for n in numbers]
-    example = read_image(files[0])
+    example, hint_nm, warnings = _first(files[0])
     yield Source(
         path.name,
         (len(files), *example.shape[:2]),
         native(example.dtype),
         lambda part: _read(files[part], example),
-        _hint_nm(files[0]),
+        hint_nm,
         z=z,
         first=int(numbers[0]),
         coloured=example.ndim == 3,
+        warnings=warnings,
     )
 
 
@@ -127,43 +130,53 @@ def _true_z(
 
 def read_image(path: Path) -> Array:
     """Read one TIFF page or PNG: (Y, X), or (Y, X, 3) in colour."""
-    with readable(path.name, ENDINGS[path.suffix.lower()]):
-        return _read_image(path)
+    return _first(path)[0]
 
 
-def _read_image(path: Path) -> Array:
-    if ENDINGS[path.suffix.lower()] == "PNG":
-        return _read_png(path)
+def _first(path: Path) -> tuple[Array, Triple, list[str]]:
+    """Read one image, the voxel size it tells, and what is odd about it."""
+    kind = ENDINGS[path.suffix.lower()]
+    with readable(path.name, kind):
+        return _read_tiff(path) if kind == "TIFF" else (_read_png(path), UNKNOWN, [])
+
+
+def _read_tiff(path: Path) -> tuple[Array, Triple, list[str]]:
     with tiff.open_file(path, {}) as source:
         if source.shape[0] != 1:
             raise Refused(
                 f"{path.name}: expected one slice a file, found {source.shape[0]} pages;"
                 " name the file itself as the volume"
             )
-        return np.asarray(source.pages(slice(0, 1))[0])
+        image = np.asarray(source.pages(slice(0, 1))[0])
+        return image, source.hint_nm, list(source.warnings)
 
 
 def _read_png(path: Path) -> Array:
     with Image.open(path, formats=["PNG"]) as image:
+        _refuse_bombs(path, image.width * image.height * BYTES.get(image.mode, 4))
         plain = image.mode in {"1", "L", "I", "I;16", "I;16B"}
         return np.asarray(image if plain else image.convert("RGB"))
 
 
+def _refuse_bombs(path: Path, expected: int) -> None:
+    """Refuse an image that few bytes claim to be; deflate packs at most 1032 to 1."""
+    found = path.stat().st_size
+    dense = expected > tags.MOST_RATIO * found and expected > tags.UNTRUSTED_PAGE_BYTES
+    if dense or expected > MOST_BYTES_PER_SLICE:
+        raise Refused(
+            f"{path.name}: expected an image of at most {tags.MOST_RATIO} times its"
+            f" {found} bytes, found one of {expected}; the file is damaged: copy it again"
+        )
+
+
 def _read(files: list[Path], example: Array) -> Array:
-    images = []
-    for file in files:
+    images = np.empty((len(files), *example.shape), example.dtype)
+    for number, file in enumerate(files):
         image = read_image(file)
         if (image.shape, image.dtype) != (example.shape, example.dtype):
             raise Refused(
                 f"{file.name}: expected a slice like the first, {example.shape}"
                 f" {example.dtype}, found {image.shape} {image.dtype}; make all alike"
             )
-        images.append(image)
-    return np.stack(images)
-
-
-def _hint_nm(file: Path) -> Triple:
-    if ENDINGS[file.suffix.lower()] == "PNG":
-        return UNKNOWN
-    with tiff.open_file(file, {}) as source:
-        return source.hint_nm
+        images[number] = image
+    return images
