@@ -17,7 +17,7 @@ VERSION = "0.4"
 COARSE_ENOUGH = 128
 SLAB_BYTES = 1 << 27
 CHUNKS = ((64, 64), (16, 128), (4, 256), (1, 512))
-LEVEL_OF_DEFLATE = 1
+PACKING = {"cname": "zstd", "clevel": 1, "shuffle": 1}
 IGNORE = 255
 GREY = (128, 128, 128, 255)
 COLOURS = [
@@ -35,7 +35,11 @@ def write(source: Source, path: Path) -> None:
             f" {path.name}, found {found}; fill in voxel_nm, or write TIFF slices"
         )
     zarr = needed("zarr", path.name)
-    with replacing_folder(path) as folder, zarr.config.set({"async.concurrency": 2}):
+    with (
+        replacing_folder(path) as folder,
+        zarr.config.set({"async.concurrency": 2}),
+        _one_thread(path),
+    ):
         root = zarr.create_group(folder, zarr_format=2)
         levels = [_finest(root, source)]
         steps = [(1, 1, 1)]
@@ -44,6 +48,17 @@ def write(source: Source, path: Path) -> None:
             levels.append(_coarser(root, levels[-1], factors, bool(source.materials)))
             steps.append(tuple(np.multiply(steps[-1], factors).tolist()))
         root.attrs.put(_attributes(source, steps, path))
+
+
+@contextlib.contextmanager
+def _one_thread(path: Path) -> Iterator[None]:
+    """Keep Blosc to one thread a chunk; more leave its blocks in the order they end."""
+    blosc = needed("numcodecs.blosc", path.name)
+    before, blosc.use_threads = blosc.use_threads, False
+    try:
+        yield
+    finally:
+        blosc.use_threads = before
 
 
 @contextlib.contextmanager
@@ -93,7 +108,7 @@ def _create(root: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) 
         shape=shape,
         dtype=dtype,
         chunks=(min(thick, shape[0]), min(wide, shape[1]), min(wide, shape[2])),
-        compressors=numcodecs.Zlib(LEVEL_OF_DEFLATE),
+        compressors=numcodecs.Blosc(**PACKING),
         filters=None,
         fill_value=0,
         chunk_key_encoding={"name": "v2", "separator": "/"},
