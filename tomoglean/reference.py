@@ -14,6 +14,7 @@ COLUMNS_OF_CHECK = (
     "byte_order",
     "voxel_nm",
     "spacing",
+    "linked",
 )
 PAGES = {
     "config": "config/config.yaml",

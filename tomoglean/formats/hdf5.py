@@ -1,31 +1,35 @@
-"""HDF5 and NeXus: one dataset of one file, and nothing that lies elsewhere."""
+"""HDF5 and NeXus: one dataset, opened in a child process.
+
+The file is foreign and HDF5 has had memory errors that a file can use (such as
+CVE-2025-6816), so this process never opens it: `sandbox.Child` does, and `hdf5_inside`
+is what runs there. Links, virtual datasets and external storage are followed only to
+files in the folder of the volume or in those that the column `linked` names.
+"""
 
 import contextlib
-import math
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from tomoglean.formats.source import (
-    MOST_BYTES_PER_SLICE,
-    UNKNOWN,
-    Format,
-    Row,
-    Source,
-    Triple,
-    native,
-)
+from tomoglean.formats.sandbox import Child
+from tomoglean.formats.source import Array, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
 
 FORMAT = Format(
     "HDF5",
     (".h5", ".hdf5", ".hdf", ".nxs", ".nx5"),
-    "the dataset named in the column dataset, or the only 3D one",
+    "the dataset named in the column dataset, or the one that NeXus calls the default, or"
+    " the only 3D one; links to other files only into the folder of the file and those of"
+    " the column linked",
     "h5py",
 )
+INSIDE = "tomoglean.formats.hdf5_inside"
+BLOCK_BYTES = 1 << 26
+NUMBER = re.compile(r"[<>|=]?[biufc][0-9]{1,2}")
 
 
 def recognises(path: Path, row: Row) -> bool:
@@ -35,96 +39,129 @@ def recognises(path: Path, row: Row) -> bool:
 
 @contextlib.contextmanager
 def open_file(path: Path, row: Row) -> Iterator[Source]:
-    """Open the dataset that the row names, or the only 3D one there is."""
-    with h5py.File(path, "r", locking="best-effort") as file:
-        name = row.get("dataset") or _only_volume(file, path)
-        data = _resolve(file, name, path)
-        warnings = _look_inside(data, path)
-        yield Source(
-            path.name,
-            data.shape,
-            native(data.dtype),
-            lambda part: np.asarray(data[part]),
-            _voxel_nm(data),
-            warnings=warnings,
+    """Open the dataset that the row names, the default of the file, or the only 3D one."""
+    roots = _roots(path, row)
+    with Child(path.name, INSIDE) as child:
+        told = child.ask(
+            "open_volume",
+            path=str(path.resolve()),
+            dataset=row.get("dataset") or "",
+            roots=[str(root) for root in roots],
         )
+        yield _source(path, told, child, roots)
 
 
-def _only_volume(file: Any, path: Path) -> str:
-    """Find the 3D dataset; `visititems` follows hard links only, never other files."""
-    names: list[str] = []
+def scalars(
+    path: str | os.PathLike[str], names: Mapping[str, str] | list[str]
+) -> dict[str, float | str]:
+    """Read single numbers and words of a foreign HDF5 file.
 
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 3:
-            names.append(name)
+    Parameters
+    ----------
+    path
+        HDF5 file.
+    names
+        Paths of datasets, such as "/entry/scan/n_angle"; of an array the first value is
+        taken. A mapping gives them other names in the result.
 
-    file.visititems(note)
-    if len(names) != 1:
-        raise Refused(
-            f"{path.name}: expected one 3D dataset or its path in the column dataset,"
-            f" found {len(names)} ({', '.join(names[:5])}); fill in the column dataset"
+    Returns
+    -------
+    dict
+        By name; what is not there, or no number or word, is left out. Links to other
+        files are not followed.
+
+    Raises
+    ------
+    Refused
+        If the file cannot be read.
+    """
+    path = Path(path)
+    wanted = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
+    with Child(path.name, INSIDE) as child:
+        told = child.ask(
+            "read_scalars", path=str(path.resolve()), names=list(wanted.values())
         )
-    return names[0]
+    found = {name: told.get(place) for name, place in wanted.items()}
+    return {
+        name: value for name, value in found.items() if isinstance(value, float | int | str)
+    }
 
 
-def _resolve(file: Any, name: str, path: Path, depth: int = 8) -> Any:
-    """Follow a path link by link; links that leave the file are refused."""
-    node, parts = file, [part for part in name.split("/") if part]
-    for position, part in enumerate(parts):
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if isinstance(link, h5py.SoftLink) and depth:
-            base = link.path if link.path.startswith("/") else f"{node.name}/{link.path}"
-            rest = "/".join([base, *parts[position + 1 :]])
-            return _resolve(file, rest, path, depth - 1)
-        if not isinstance(link, h5py.HardLink):
-            what = "nothing" if link is None else "a link that leaves the file"
+def _roots(path: Path, row: Row) -> list[Path]:
+    """List the folders that links may lead to."""
+    own = path.resolve().parent
+    said = [part.strip() for part in (row.get("linked") or "").split(",")]
+    roots = [own / os.path.expandvars(folder) for folder in said if folder]
+    for root in roots:
+        if not root.is_dir():
             raise Refused(
-                f"{path.name}: expected a dataset at {name}, found {what} at {part!r};"
-                " correct the column dataset or copy the data into the file"
+                f"{path.name}: expected folders in the column linked, found"
+                f" {root.name!r}, which is none; correct the row"
             )
-        node = node[part]
-    return node
+    return [own, *(root.resolve() for root in roots)]
 
 
-def _look_inside(data: Any, path: Path) -> list[str]:
-    if not isinstance(data, h5py.Dataset) or len(data.shape or ()) != 3:
-        found = f"shape {data.shape}" if isinstance(data, h5py.Dataset) else "a group"
-        raise Refused(
-            f"{path.name}: expected a 3D dataset at {data.name}, found {found};"
-            " correct the column dataset"
+def _source(path: Path, told: Any, child: Child, roots: list[Path]) -> Source:
+    """Make a volume of what the child tells, believing nothing that can be checked."""
+    z, y, x = (int(edge) for edge in told["shape"])
+    if not NUMBER.fullmatch(told["dtype"]):
+        raise ValueError(f"dtype {told['dtype'][:20]!r}")
+    linked = tuple(Path(file).resolve() for file in told["linked"])
+    if not all(any(file.is_relative_to(root) for root in roots) for file in linked):
+        raise ValueError("a link that leaves the folder")
+    return Source(
+        path.name,
+        (z, y, x),
+        native(told["dtype"]),
+        _Pages(told, native(told["dtype"]), child).read,
+        _triple(told["voxel_nm"]),
+        origin_nm=_triple(told["origin_nm"] or (0, 0, 0)),
+        linked=linked,
+        warnings=[str(line) for line in told["warnings"]],
+    )
+
+
+def _triple(values: Any) -> Triple:
+    z, y, x = (np.nan if value is None else float(value) for value in values)
+    return z, y, x
+
+
+class _Pages:
+    """Slices of the dataset that a child has open, fetched in blocks of whole chunks."""
+
+    def __init__(self, told: Any, dtype: np.dtype[Any], child: Child) -> None:
+        self.shape = tuple(int(edge) for edge in told["shape"])
+        self.chunk = tuple(
+            min(max(1, int(edge)), most)
+            for edge, most in zip(told["chunk"], self.shape[:2], strict=True)
         )
-    if data.external or data.is_virtual or data.dtype.kind not in "biufc":
-        raise Refused(
-            f"{path.name}: expected numbers stored in the file itself at {data.name},"
-            f" found {data.dtype} kept in other files or in no array; copy the data into it"
-        )
-    if data.id.get_storage_size() == 0:
-        raise Refused(
-            f"{path.name}: expected voxels at {data.name}, found none written;"
-            " write the file again"
-        )
-    return _look_at_chunks(data, path) if data.chunks else []
+        self.dtype, self.child = dtype, child
 
+    def read(self, part: slice) -> Array:
+        """Read slices as (n, Y, X)."""
+        start, stop, _ = part.indices(self.shape[0])
+        slab = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for z, y in self._blocks(slab):
+            block = slab[z, y]
+            fetched = block if block.flags.c_contiguous else np.empty_like(block, order="C")
+            self._fetch(fetched, start + z.start, y.start)
+            if fetched is not block:
+                block[...] = fetched
+        return slab
 
-def _look_at_chunks(data: Any, path: Path) -> list[str]:
-    if math.prod(data.chunks) * data.dtype.itemsize > MOST_BYTES_PER_SLICE:
-        raise Refused(
-            f"{path.name}: expected chunks below 1 GiB, found {data.chunks}; rechunk it"
-        )
-    pairs = zip(data.shape, data.chunks, strict=True)
-    expected = math.prod(math.ceil(edge / chunk) for edge, chunk in pairs)
-    found = data.id.get_num_chunks()
-    if found == expected:
-        return []
-    return [f"{path.name}: only {found} of {expected} chunks were ever written"]
+    def _blocks(self, slab: Array) -> Iterator[tuple[slice, slice]]:
+        """Cut a slab along z, or along y where chunks are too deep for that."""
+        depth, height, _ = slab.shape
+        chunk_z, chunk_y = self.chunk
+        thickness = BLOCK_BYTES // max(1, slab[:1].nbytes) // chunk_z * chunk_z
+        if thickness or slab.nbytes <= BLOCK_BYTES:
+            for z in range(0, depth, thickness or depth):
+                yield slice(z, min(z + (thickness or depth), depth)), slice(0, height)
+            return
+        rows = max(1, BLOCK_BYTES // slab[:, :1].nbytes // chunk_y) * chunk_y
+        for y in range(0, height, rows):
+            yield slice(0, depth), slice(y, min(y + rows, height))
 
-
-def _voxel_nm(data: Any) -> Triple:
-    """Read the voxel size from `voxel_nm` (ours) or `element_size_um` (Fiji, Ilastik)."""
-    for holder in (data, data.parent):
-        for name, unit_nm in (("voxel_nm", 1.0), ("element_size_um", 1000.0)):
-            edges = np.ravel(holder.attrs.get(name, []))
-            if edges.shape == (3,) and edges.dtype.kind in "iuf" and (edges > 0).all():
-                z, y, x = (float(edge) * unit_nm for edge in edges)
-                return z, y, x
-    return UNKNOWN
+    def _fetch(self, block: Array, z: int, y: int) -> None:
+        depth, height, _ = block.shape
+        self.child.read_into(block, "read_block", z=[z, z + depth], y=[y, y + height])
