@@ -31,6 +31,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from tomoglean.formats.holes import refuse_holes
 from tomoglean.formats.source import (
     MOST_BYTES_PER_SLICE,
     Format,
@@ -201,6 +202,7 @@ def _exists(path: Path) -> None:
         raise Refused(
             f"{path.name}: expected data, found a Git LFS pointer; run `git lfs pull`"
         )
+    refuse_holes(path)
 
 
 def _agrees(source: Source, row: Row) -> None:

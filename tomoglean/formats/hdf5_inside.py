@@ -270,7 +270,7 @@ class _Tree:
         file = data.file if name == "." else self.open(self.target(name, data.file))
         found = self.node(file, dataset)
         fits = isinstance(found, h5py.Dataset) and found.file == file
-        if not fits or not _holds(found.shape, source.src_space):
+        if not fits or not _holds(found.shape, source):
             raise self.refuse(
                 f"the part named of the dataset {dataset!r} in {name!r}",
                 f"shape {found.shape}" if fits else "none",
@@ -305,11 +305,11 @@ def _cover(sources: list[Any], data: Any) -> bool:
     return bool(union.get_select_npoints() == math.prod(data.shape))
 
 
-def _holds(shape: tuple[int, ...], space: Any) -> bool:
-    """Tell whether a selection lies within a dataset of some shape."""
-    if space.get_select_type() == h5py.h5s.SEL_ALL:
-        return bool(shape == space.shape)
-    _, last = space.get_select_bounds()
+def _holds(shape: tuple[int, ...], source: Any) -> bool:
+    """Tell whether a dataset of some shape holds the part that a source names."""
+    if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+        return bool(math.prod(shape) == source.vspace.get_select_npoints())
+    _, last = source.src_space.get_select_bounds()
     return len(last) == len(shape) and all(np.less(last, shape))
 
 
