@@ -1,10 +1,11 @@
 # The targets for users and developers; `make` alone explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint real report docs lock clean
+.PHONY: help setup demo test test-all fuzz lint real report docs lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 CORES ?= $(shell nproc)
 STUDY ?= .
+FUZZ ?= 10000
 KIND := $(if $(filter 1,$(GPU)),gpu,cpu)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -25,6 +26,10 @@ test: setup ## the tests, in minutes
 
 test-all: setup ## also the slow tests
 	pytest -m "slow or not slow"
+
+fuzz: setup ## 10,000 damaged headers a format (FUZZ=, SEED=)
+	@seed=$${SEED:-$$RANDOM}; echo "make fuzz: seed $$seed"; \
+	TOMOGLEAN_FUZZ=$(FUZZ) TOMOGLEAN_FUZZ_SEED=$$seed pytest -rP tests/test_fuzz.py
 
 lint: setup ## style, types, workflow style
 	ruff check .

@@ -18,9 +18,7 @@ class Inside:
         return self
 
     def __exit__(self, *_):
-        for data in hdf5_inside.OPENED:
-            data.file.close()
-        hdf5_inside.OPENED.clear()
+        hdf5_inside._forget()
         os.chdir(self.folder)
 
     def ask(self, call, **arguments):

@@ -23,6 +23,7 @@ with contextlib.suppress(ImportError):
 FORMAT_NAME = "HDF5"
 MOST_OBJECTS = 10_000
 MOST_LINKS = 32
+MOST_CHUNKS = 1_000_000
 MOST_SOURCES = 4096
 MOST_NESTED = 8
 MOST_CHUNK_BYTES = 1 << 27
@@ -42,6 +43,7 @@ def open_volume(path: str, dataset: str, roots: list[str]) -> dict[str, Any]:
         `voxel_nm` and `origin_nm` (z, y, x; None = not known), `linked` (other files
         that hold voxels), `warnings`.
     """
+    _forget()
     tree = _Tree(Path(path), [Path(root) for root in roots])
     data, group = _volume(tree, dataset)
     tree.inspect(data)
@@ -60,6 +62,12 @@ def open_volume(path: str, dataset: str, roots: list[str]) -> dict[str, Any]:
         "linked": sorted(map(str, (tree.files.keys() | tree.plain) - {tree.path})),
         "warnings": [f"{tree.path.name}: {line}" for line in tree.warnings + warnings],
     }
+
+
+def _forget() -> None:
+    for data in OPENED:
+        data.file.close()
+    OPENED.clear()
 
 
 def read_block(z: list[int], y: list[int]) -> Array:
@@ -222,6 +230,10 @@ class _Tree:
                 f"{stored} bytes in {written} of {expected} chunks",
                 "write the file again",
             )
+        if not _chunks_fit(data):
+            raise self.refuse(
+                f"chunks that fit {data.name}", "others", "copy the file again"
+            )
         if written < expected:
             self.warnings.append(f"only {written} of {expected} chunks were ever written")
 
@@ -291,6 +303,35 @@ class _Tree:
             self.inspected.add(self.within.pop())
 
 
+def _chunks_fit(data: Any) -> bool:
+    """Tell whether chunks stand on the grid, lie in the file and can be unpacked.
+
+    Filters may be left out for a chunk that they would not make smaller; if all are, it
+    has its full size. At most a million chunks are looked at.
+    """
+    found: list[tuple[int, ...]] = []
+
+    def note(chunk: Any) -> bool | None:
+        found.append(
+            (*chunk.chunk_offset, chunk.byte_offset, chunk.size, chunk.filter_mask)
+        )
+        return len(found) >= MOST_CHUNKS or None
+
+    data.id.chunk_iter(note)
+    *at, start, size, mask = np.array(found, np.uint64).T
+    every = np.uint64((1 << data.id.get_create_plist().get_nfilters()) - 1)
+    whole = math.prod(data.chunks) * data.dtype.itemsize
+    on_grid = all(
+        ((place < edge) & (place % chunk == 0)).all()
+        for place, edge, chunk in zip(at, data.shape, data.chunks, strict=True)
+    )
+    in_file = (start + size <= Path(data.file.filename).stat().st_size).all()
+    unpacked = mask & every == every
+    return bool(
+        on_grid and in_file and (mask <= every).all() and (size[unpacked] == whole).all()
+    )
+
+
 def _cover(sources: list[Any], data: Any) -> bool:
     """Tell whether the sources of a virtual dataset give every voxel of it."""
     union = h5py.h5s.create_simple(data.shape)
@@ -358,23 +399,23 @@ def _only_volume(tree: _Tree, file: Any) -> tuple[Any, Any]:
 
 def _objects(tree: _Tree, file: Any) -> Iterator[Any]:
     """Walk over groups and datasets along hard links, each once."""
-    seen, waiting = {h5py.h5o.get_info(file.id).addr}, [file]
+    seen, waiting, links = {h5py.h5o.get_info(file.id).addr}, [file], 0
     while waiting:
         group = waiting.pop()
+        links += len(group)
+        if links > MOST_OBJECTS:
+            raise tree.refuse(
+                "the path of the volume in the column dataset",
+                f"more than {MOST_OBJECTS} groups and datasets",
+                "fill in the column dataset",
+            )
         for name in sorted(group):
             if nexus.link(group, name) != h5py.h5l.TYPE_HARD:
                 continue
             item = group[name]
             address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            if len(seen) > MOST_OBJECTS:
-                raise tree.refuse(
-                    "the path of the volume in the column dataset",
-                    f"more than {MOST_OBJECTS} groups and datasets",
-                    "fill in the column dataset",
-                )
-            yield item
-            if isinstance(item, h5py.Group):
-                waiting.append(item)
+            if address not in seen:
+                seen.add(address)
+                yield item
+                if isinstance(item, h5py.Group):
+                    waiting.append(item)
