@@ -11,7 +11,7 @@ from tomoglean.formats.source import readable
 class Inside:
     """Stand in for `sandbox.Child` where the process itself is not what is tested."""
 
-    def __init__(self, name, module):
+    def __init__(self, name, module, folders=()):
         self.name, self.folder = name, os.getcwd()
 
     def __enter__(self):

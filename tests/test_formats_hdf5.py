@@ -567,12 +567,13 @@ def test_scalars_of_no_hdf5_file_are_refused(tmp_path):
 def served(tmp_path, monkeypatch):
     """Return a function that starts a child serving a module of some source text."""
 
-    def start(text):
-        (tmp_path / "hostile.py").write_text(f"FORMAT_NAME = 'HDF5'\n{text}\n")
+    def start(text, *folders):
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "evil.py").write_text(f"FORMAT_NAME = 'HDF5'\n{text}\n")
         old = sandbox._environment()
-        paths = f"{old['PYTHONPATH']}{os.pathsep}{tmp_path}"
+        paths = f"{old['PYTHONPATH']}{os.pathsep}{tmp_path / 'code'}"
         monkeypatch.setattr(sandbox, "_environment", lambda: {**old, "PYTHONPATH": paths})
-        return Child("v.h5", "hostile")
+        return Child("v.h5", "evil", folders)
 
     return start
 
@@ -628,6 +629,23 @@ def test_a_child_knows_no_secrets(served, monkeypatch):
     with served("import os\ndef call():\n    return sorted(os.environ)") as child:
         names = child.ask("call")
     assert not {"SECRET_TOKEN", "HDF5_VDS_PREFIX", "HOME", "USER"} & set(names)
+
+
+def test_the_kernel_refuses_files_of_other_folders(served, tmp_path):
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "secret").write_text("seen")
+    text = "from pathlib import Path\ndef call(path):\n    return Path(path).read_text()"
+    code = "from tomoglean.formats.landlock import confine; print(confine([]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.stdout != "True\n":
+        pytest.skip("this kernel knows no Landlock")
+    with served(text, tmp_path / "in") as child:
+        assert child.ask("call", path=str(tmp_path / "in" / "secret")) == "seen"
+        with pytest.raises(Refused, match="PermissionError"):
+            child.ask("call", path=str(tmp_path / "out" / "secret"))
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,9 @@ class Lasting:
 
     child = None
 
-    def __init__(self, name, module):
+    def __init__(self, name, module, folders=()):
         if Lasting.child is None or Lasting.child._process.poll() is not None:
-            Lasting.child = Child(name, module)
+            Lasting.child = Child(name, module, folders)
 
     def __enter__(self):
         return self

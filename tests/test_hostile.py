@@ -5,9 +5,8 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 import hostile
+import pytest
 import watched
 
 MOST_BYTES = 512 << 20

@@ -41,7 +41,7 @@ def recognises(path: Path, row: Row) -> bool:
 def open_file(path: Path, row: Row) -> Iterator[Source]:
     """Open the dataset that the row names, the default of the file, or the only 3D one."""
     roots = _roots(path, row)
-    with Child(path.name, INSIDE) as child:
+    with Child(path.name, INSIDE, roots) as child:
         told = child.ask(
             "open_volume",
             path=str(path.resolve()),
@@ -77,7 +77,7 @@ def scalars(
     """
     path = Path(path)
     wanted = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
-    with Child(path.name, INSIDE) as child:
+    with Child(path.name, INSIDE, _roots(path, {})) as child:
         told = child.ask(
             "read_scalars", path=str(path.resolve()), names=list(wanted.values())
         )

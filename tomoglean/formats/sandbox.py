@@ -24,11 +24,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
 
+from tomoglean.formats.landlock import confine
 from tomoglean.formats.source import Array, readable
 from tomoglean.provenance import Refused
 
@@ -54,13 +56,16 @@ class Child:
         Name of the file, for messages.
     module
         Module that the child serves, such as "tomoglean.formats.hdf5_inside".
+    folders
+        Besides what Python needs, the child can read nothing but these, where the kernel
+        knows Landlock; none = no such limit.
     """
 
-    def __init__(self, name: str, module: str) -> None:
+    def __init__(self, name: str, module: str, folders: Iterable[Path] = ()) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", __name__, module, name],
+            [sys.executable, "-P", "-m", __name__, module, name, *map(str, folders)],
             env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -183,12 +188,14 @@ def one_line(text: str) -> str:
 # -- in the child ----------------------------------------------------------------------
 
 
-def serve(module: str, name: str) -> None:
+def serve(module: str, name: str, *folders: str) -> None:
     """Answer requests until the parent has gone."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     served = importlib.import_module(module)
     _limit()
+    if folders:
+        confine(folders)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _allow(request["seconds"])
