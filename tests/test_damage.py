@@ -210,5 +210,5 @@ def test_every_format_of_single_files_is_damaged_here():
     tried = {formats.reader_of(name).FORMAT.name for name in FILES}
     known = {reader.FORMAT.name for reader in formats.readers()}
     pairs = {"VGStudio", "ESRF"}  # known by the header beside the file
-    folders = {"slices", "beamline P05/P07"}
+    folders = {"slices", "beamline P05/P07", "OME-Zarr"}
     assert known - tried <= pairs | folders
