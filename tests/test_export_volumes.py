@@ -4,6 +4,8 @@ import errno
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from collections import namedtuple
 
 import mrcfile
@@ -302,6 +304,30 @@ def test_a_disk_that_fills_up_leaves_nothing_and_one_line(tmp_path, name, code):
     with pytest.raises(Refused, match=f"{name}: .*free some"):
         formats.write(full, tmp_path / name)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["older"]
+
+
+SMALL_DISK = """
+import resource, sys
+import numpy as np
+from tomoglean import formats, provenance
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+noise = np.random.default_rng(1).integers(0, 120, (90, 64, 64)).astype(np.uint8)
+made = formats.Source(
+    "made", noise.shape, noise.dtype, lambda part: noise[part], voxel_nm=(1.0, 1.0, 1.0)
+)
+try:
+    formats.write(made, sys.argv[1])
+except provenance.Refused as refused:
+    print(refused)
+"""
+
+
+@pytest.mark.parametrize("name", ["out.mrc", "out.tif"])
+def test_a_file_that_may_not_grow_leaves_nothing_and_one_line(tmp_path, name):
+    words = [sys.executable, "-c", SMALL_DISK, str(tmp_path / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"{name}: expected")
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- our own volume files ------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One picture of a volume: what is read, what is said, what is drawn."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,6 +344,18 @@ def test_many_warnings_stay_on_the_page(tmp_path):
     places = [text.get_position()[1] for text in page.texts]
     assert min(places) > 0
     assert "and more" in page.texts[int(np.argmin(places))].get_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/data/scan_7/reco/slice.tif", "reco/slice.tif"),
+        ("/s/results/segmented/bone/final/a.h5", "segmented/bone/final/a.h5"),
+        (f"/{'a' * 99}.tif", f"… {'a' * 86}.tif"),
+    ],
+)
+def test_a_picture_is_headed_by_what_tells_the_volume_from_others(path, told):
+    assert quicklook.title(Path(path)) == told
 
 
 def test_the_background_is_white_whatever_shows_it(tmp_path):

@@ -33,7 +33,7 @@ MOST_SLICES, FEWEST_SLICES = 200, 24
 MOST_BYTES, SMALL_BYTES = 1 << 29, 1 << 27
 MOST_VALUES = 1 << 22
 PERCENTILES = (0.5, 50.0, 99.5)
-MOST_CLASSES = 12
+MOST_CLASSES, MOST_LETTERS = 12, 90
 BINS = 256
 
 SIZE_INCH, DPI = (12.0, 8.0), 130
@@ -319,6 +319,14 @@ def picture(source: Source, path: Path) -> Figure:
         return _Picture(source, look(source), path).draw()
 
 
+def title(path: Path) -> str:
+    """Name a volume as a person would: within the results, or with its folder."""
+    parts = path.resolve().parts
+    last = parts[::-1].index("results") if "results" in parts else 2
+    told = "/".join(parts[-last:])
+    return told if len(told) <= MOST_LETTERS else f"… {told[-MOST_LETTERS:]}"
+
+
 @dataclass
 class _Picture:
     """The figure: three planes at one scale to the left, histogram and facts right."""
@@ -334,7 +342,7 @@ class _Picture:
         FigureCanvasAgg(self.figure)
         self.classes = classes_of(self.source, self.seen)
         self.window = window_of(self.seen.values)
-        self.text(VIEW_INCH[0], 7.62, self.source.name, size=13, weight="bold")
+        self.text(VIEW_INCH[0], 7.62, title(self.path), size=13, weight="bold")
         edges = self.source.voxel_nm or (1.0, 1.0, 1.0)
         z, y, x = (e * n for e, n in zip(edges, self.source.shape, strict=True))
         self.views(z, y, x)
