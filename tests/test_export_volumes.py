@@ -59,6 +59,12 @@ def test_our_readers_find_what_was_written(tmp_path, ending, data):
 
 
 @pytest.mark.parametrize("data", STAGES.values(), ids=STAGES)
+def test_our_reader_finds_the_origin_in_mrc(tmp_path, data):
+    with open_source(written(tmp_path, "out.mrc", data)) as found:
+        assert found.origin_nm == pytest.approx(ORIGIN_NM)
+
+
+@pytest.mark.parametrize("data", STAGES.values(), ids=STAGES)
 def test_mrcfile_finds_the_voxels_and_a_valid_file(tmp_path, data):
     path = written(tmp_path, "out.mrc", data)
     assert mrcfile.validate(path)
@@ -374,6 +380,7 @@ def test_evenly_sparse_slices_keep_their_true_distance_and_place(tmp_path):
     with open_stored(path) as found:
         assert found.voxel_nm == (6.0, 2.0, 0.75)
         assert found.origin_nm == (15.0, 0.0, 0.0)
+        assert found.z is None
         assert not found.warnings
 
 
@@ -382,6 +389,7 @@ def test_unevenly_sparse_slices_are_warned_of(tmp_path):
     volumes.write(Volume(LABELS, EDGES_NM, np.array([1, 2, 5])), path)
     with open_stored(path) as found:
         assert found.voxel_nm == EDGES_NM
+        assert found.z.tolist() == [1, 2, 5]
         assert "no neighbours (z = 1, 2, 5" in found.warnings[0]
 
 

@@ -269,11 +269,14 @@ def writer_of(path: str | os.PathLike[str]) -> Writer:
 
 @functools.cache
 def _writers() -> dict[tuple[str, ...], Writer]:
-    return {
-        getattr(module, "WRITES", None) or module.FORMAT.endings: cast("Writer", module)
-        for module in _modules()
-        if hasattr(module, "write")
-    }
+    found = {}
+    for module in _modules():
+        endings = getattr(module, "WRITES", None)
+        if endings is None and hasattr(module, "FORMAT"):
+            endings = module.FORMAT.endings
+        if endings and hasattr(module, "write"):
+            found[endings] = cast("Writer", module)
+    return found
 
 
 def write(source: Source, path: str | os.PathLike[str]) -> None:

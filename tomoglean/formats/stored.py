@@ -102,7 +102,7 @@ def _source(
         lambda part: np.asarray(volume.data[part]),
         edges,
         edges,
-        volume.z,
+        volume.z if warnings else None,
         format="tomoglean volume",
         origin_nm=origin,
         box=lambda z, y, x: np.asarray(volume.data[z, y, x]),
