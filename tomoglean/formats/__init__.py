@@ -295,17 +295,17 @@ def write(source: Source, path: str | os.PathLike[str]) -> None:
     needed = math.prod(source.shape) * source.dtype.itemsize
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise _too_small(path, needed, free)
+        raise _too_small(path, needed, f"{free / 1e9:.3g} GB")
     try:
         writer.write(source, path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise _too_small(path, needed, free) from error
+        raise _too_small(path, needed, os.strerror(error.errno)) from error
 
 
-def _too_small(path: Path, needed: int, free: int) -> Refused:
+def _too_small(path: Path, needed: int, found: str) -> Refused:
     return Refused(
-        f"{path.name}: expected about {needed / 1e9:.3g} GB of free disk, found"
-        f" {free / 1e9:.3g} GB, or a limit below that; free some, or write elsewhere"
+        f"{path.name}: expected about {needed / 1e9:.3g} GB of free disk, found {found};"
+        " free some, or write elsewhere"
     )
