@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tomoglean import checks, formats
 from tomoglean.formats import open_source
@@ -270,6 +271,15 @@ def test_grey_values_of_few_bits_cannot_be_compared(scan, kind):
     assert "cannot be compared between scans" in source.warnings[0]
     low, high = source.acquisition["grey_low"], source.acquisition["grey_high"]
     assert (low, high) == (-1.2e-4, 8e-4)
+
+
+def test_slices_may_be_packed_as_matlab_packs_whole_numbers(scan):
+    folder = scan / "reco" / "uint8_rawBin2"
+    folder.mkdir()
+    for number, image in enumerate(VOLUME.astype(np.uint8), start=1):
+        name = f"reco_{SCAN}_{number:06d}.tif"
+        Image.fromarray(image).save(folder / name, compression="packbits")
+    assert np.array_equal(read(folder), VOLUME.astype(np.uint8))
 
 
 def test_other_folders_are_no_reconstructions(scan):

@@ -75,6 +75,10 @@ def test_other_types_where_the_text_says_so(tmp_path, dtype):
     assert header(path).dtype == np.dtype(dtype)
 
 
+def test_what_is_said_twice_counts_as_said_first(tmp_path):
+    assert np.array_equal(read(write(tmp_path, info=INFO + "NUM_X = 7\n")), VOLUME)
+
+
 def test_a_slab_is_the_slab_of_the_volume(tmp_path):
     with open_source(write(tmp_path)) as source:
         assert np.array_equal(source.read(slice(1, 3)), VOLUME[1:3])

@@ -66,7 +66,7 @@ def _map(path: Path) -> Array:
 
 
 def _refuse_unless_volume(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if len(shape) not in {2, 3} or dtype.kind not in "biufc" or dtype.hasobject:
+    if len(shape) not in {2, 3} or dtype.kind not in "biufc":
         raise Refused(
             f"{path.name}: expected numbers with the axes z, y, x, found the shape {shape},"
             f" {dtype}; save the volume as plain numbers"
