@@ -34,6 +34,7 @@ def mrc_bytes(
     axes=(1, 2, 3),
     space_group=1,
     extended=b"",
+    version=0,
     imod=(0, 0),
     origin=(0.0, 0.0, 0.0),
     stamp=None,
@@ -49,6 +50,7 @@ def mrc_bytes(
     put(40, "6f", *cell, *angles)
     put(64, "3i", *axes)
     put(88, "2i", space_group, len(extended))
+    put(108, "i", version)
     put(152, "2i", *imod)
     put(196, "3f", *origin)
     head[208:212] = b"MAP "
@@ -218,15 +220,28 @@ def test_the_origin_is_in_angstrom_and_x_y_z(tmp_path):
     assert header(path).origin_nm == pytest.approx((3, -2, 1))
 
 
-@pytest.mark.parametrize(("flags", "sign"), [(0, -1), (1, -1), (9, -1), (4, 1), (13, 1)])
-def test_the_origin_of_imod_has_the_other_sign_unless_its_flag_says_so(
-    tmp_path, flags, sign
+@pytest.mark.parametrize(
+    ("flags", "version", "sign"),
+    [
+        (0, 0, -1),
+        (1, 0, -1),
+        (9, 7, -1),
+        (4, 0, 1),
+        (13, 0, 1),
+        (0, 20140, 1),
+        (9, 20141, 1),
+        (4, 20140, 1),
+    ],
+)
+def test_the_origin_of_imod_has_the_other_sign_unless_flag_or_version_say_so(
+    tmp_path, flags, version, sign
 ):
     path = write(
         tmp_path / "v.mrc",
         VOLUME.astype("f4"),
         origin=(10.0, -20.0, 0.0),
         imod=(IMOD, flags),
+        version=version,
     )
     found = header(path).origin_nm
     assert found == pytest.approx((0, -2 * sign, sign))

@@ -42,6 +42,7 @@ LARGEST = 1 << 16
 VOLUME_STACK = 401
 IMOD_STAMP = 1146047817
 SIGNED, ORIGIN_AS_MRC, HALF_BYTES = 1, 4, 16
+MRC2014 = range(20140, 20200)
 FOUR_BIT = 101
 MOST_TURNED_BYTES = 1 << 26
 MOST_EXTENDED_BYTES = 1 << 28
@@ -303,11 +304,13 @@ def _origin_nm(header: Any) -> Triple:
     """Return where the first voxel lies: its origin words, else the start of its grid.
 
     IMOD's origin words say where the zero of the frame lies as seen from the first
-    voxel, the negative of what MRC2014 means, unless its flag 4 is set. The start words
-    count voxels and stand in the order of storage: columns, rows, sections.
+    voxel, the negative of what MRC2014 means, unless its flag 4 or the version of MRC2014
+    is set. The start words count voxels and stand in the order of storage: columns, rows,
+    sections.
     """
     flags = _imod_flags(header)
-    sign = -1 if flags is not None and not flags & ORIGIN_AS_MRC else 1
+    standard = int(header.nversion) in MRC2014 or (flags or 0) & ORIGIN_AS_MRC
+    sign = 1 if flags is None or standard else -1
     origin = [sign * float(header.origin[axis]) / 10 for axis in "xyz"]
     if any(origin) and all(map(math.isfinite, origin)):
         x, y, z = origin
