@@ -9,15 +9,11 @@ write_volume.m); the sample's recording is told by `<scan>_nexus.h5` in the raw 
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-
-from tomoglean.formats import slices
+from tomoglean.formats import hdf5, slices
 from tomoglean.formats.source import Format, Row, Source
 from tomoglean.provenance import Refused
 
@@ -348,32 +344,14 @@ def _nexus(chosen: Reconstruction, log: str) -> Path | None:
     return None
 
 
-def _scalars(file: Path) -> dict[str, float]:
-    """Read a few numbers of a NeXus file, each from the first place that has it."""
-    found = _read_scalars(file, [place for places in SCALARS.values() for place in places])
+def _scalars(file: Path) -> dict[str, float | str]:
+    """Read a few numbers of a NeXus file, each from the first place that has it.
+
+    The file is foreign HDF5: it is opened in a child process.
+    """
+    found = hdf5.scalars(file, [place for places in SCALARS.values() for place in places])
     return {
         key: next(found[place] for place in places if place in found)
         for key, places in SCALARS.items()
         if any(place in found for place in places)
     }
-
-
-def _read_scalars(file: Path, names: list[str]) -> Mapping[str, float]:
-    with h5py.File(file, "r", locking="best-effort") as nexus:
-        found = {name: _scalar(nexus, name) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _scalar(nexus: Any, path: str) -> float | None:
-    """Read one number that lies in the file itself; links out of it are not followed."""
-    node = nexus
-    for part in path.strip("/").split("/"):
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            return None
-        node = node[part]
-    stored = isinstance(node, h5py.Dataset) and not (node.external or node.is_virtual)
-    if not stored or node.dtype.kind not in "iuf" or not 0 < node.size <= FEW:
-        return None
-    value = float(np.ravel(node[()])[0])
-    return value if math.isfinite(value) else None
