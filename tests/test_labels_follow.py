@@ -5,8 +5,10 @@ import logging
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from tomoglean import checks, labels, slices, steps, tables, volumes
+from tomoglean import study as study_of
 from tomoglean.formats import conversion
 from tomoglean.provenance import Refused, write_json
 
@@ -175,3 +177,95 @@ def test_a_point_marks_the_same_voxel_as_its_label(study):
 def test_the_steps_of_a_converted_volume_are_read_from_it(study):
     study(**STEPS)
     assert labels.taken(study.folder / "v.h5") == steps.read(STEPS, SHAPE, "v.tif")
+
+
+# -- at the door -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables_of(tmp_path):
+    """Read a study of one volume and one file of labels."""
+
+    def read(volume, label=None, split="between-volumes"):
+        (tmp_path / "config").mkdir()
+        (tmp_path / "v.tif").touch()
+        task = {"kind": "semantic", "classes": CLASSES, "split": split}
+        config = tmp_path / "config" / "config.yaml"
+        config.write_text(yaml.safe_dump({"tasks": {"bone": task}}))
+        volume = {"volume": "v", "tasks": "bone", "path": "v.tif", **volume}
+        keys = {"task": "bone", "volume": "v", "kind": "clean", "use": "train"}
+        label = keys | {"path": "v.tif", **(label or {})}
+        for name, row in (("volumes", volume), ("labels", label)):
+            table = "\t".join(row) + "\n" + "\t".join(row.values()) + "\n"
+            (tmp_path / "config" / f"{name}.tsv").write_text(table)
+        return study_of.read(tmp_path)
+
+    return read
+
+
+def test_steps_and_grid_are_columns_of_the_tables(tables_of):
+    found = tables_of({**STEPS, "bin": "2", "window": "-1.5,2e3"}, {"grid": "converted"})
+    assert steps.given(found.row("v")) == {**STEPS, "bin": "2", "window": "-1.5,2e3"}
+    assert found.labels[0]["grid"] == "converted"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"crop": "1:2"},
+        {"crop": "5:2,:,:"},
+        {"bin": "0"},
+        {"bin": "65"},
+        {"axes": "z,y"},
+        {"axes": "z,z,y"},
+        {"window": "5"},
+        {"window": "7,5"},
+        {"window": "1,2,float32"},
+    ],
+)
+def test_a_step_that_makes_no_sense_is_refused_before_any_job(tables_of, row):
+    with pytest.raises(Refused, match=rf"volumes\.tsv.*{next(iter(row))}"):
+        tables_of(row)
+
+
+def test_relion_files_need_the_whole_volume(tables_of):
+    with pytest.raises(Refused, match=r"v: bin1_shape: .* found bin 2; take one"):
+        tables_of({"bin": "2", "bin1_shape": "9,9,9", "bin1_pixel_nm": "1"})
+
+
+def test_slices_kept_apart_are_numbered_on_the_converted_grid(tables_of):
+    with pytest.raises(Refused, match=r"grid: expected converted"):
+        tables_of({"bin": "2"}, {"slices": "1-3"}, split="within-volume")
+
+
+@pytest.mark.parametrize(
+    ("volume", "label"),
+    [
+        ({"bin": "2"}, {"slices": "1-3", "grid": "converted"}),
+        ({"window": "0,9"}, {"slices": "1-3", "grid": ""}),
+    ],
+)
+def test_slices_kept_apart_may_be_so_numbered(tables_of, volume, label):
+    tables_of(volume, label, split="within-volume")
+
+
+@pytest.mark.parametrize("grid", ["", "converted"])
+def test_the_check_looks_at_labels_on_their_own_grid(tmp_path, grid):
+    tifffile.imwrite(tmp_path / "v.tif", GREY, photometric="minisblack")
+    row = write(tmp_path, turned(TRUTH) if grid else TRUTH) | {"grid": grid}
+    volume = {"path": "v.tif", "voxel_nm": "5", **STEPS}
+    facts = checks.check_labels([row], volume, classes=CLASSES, root=tmp_path)
+    assert facts["verdict"] == "ok"
+    other = row | {"grid": "" if grid else "converted"}
+    facts = checks.check_labels([other], volume, classes=CLASSES, root=tmp_path)
+    assert facts["verdict"] == "refused"
+
+
+@pytest.mark.parametrize(("grid", "verdict"), [("", "refused"), ("converted", "ok")])
+def test_the_check_looks_at_points_on_their_own_grid(tmp_path, grid, verdict):
+    tifffile.imwrite(tmp_path / "v.tif", GREY, photometric="minisblack")
+    volume = {"path": "v.tif", "voxel_nm": "5", "axes": "x,y,z"}
+    (tmp_path / "p.csv").write_text("z,y,x\n17,1,1\n")  # outside z of the file
+    row = {"path": "p.csv", "task": "t", "unit": "voxel", "kind": "points", "grid": grid}
+    facts = checks.check_labels([row], volume, classes=[], root=tmp_path)
+    assert facts["verdict"] == verdict

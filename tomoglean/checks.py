@@ -18,6 +18,7 @@ from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
 from tomoglean.particles import Grid
 from tomoglean.provenance import Refused
+from tomoglean.steps import Steps
 from tomoglean.volumes import slabs
 
 Facts = dict[str, Any]
@@ -123,7 +124,7 @@ def check_labels(
         with open_source(tables.locate(volume["path"], root), volume) as source:
             if rows[0].get("kind") == "points":
                 return _check_points(rows, source, volume, root)
-            return _survey(rows, source, classes, colours, root)
+            return _survey(rows, source, volume, classes, colours, root)
     except Refused as refusal:
         return {"labels": names, "verdict": "refused", "messages": [str(refusal)]}
 
@@ -131,23 +132,40 @@ def check_labels(
 def _survey(
     rows: Sequence[Row],
     source: Source,
+    volume: Row,
     classes: Sequence[str],
     colours: labels.Colours | None,
     root: str | os.PathLike[str],
 ) -> Facts:
     survey = labels.Survey(rows, classes)
-    for slab in labels.assemble(
-        rows,
-        source.shape,
-        classes=classes,
-        colours=colours,
-        z=source.z,
-        first=source.first,
-        root=root,
-        remarks=survey.remarks,
-    ):
-        survey.count(slab)
+    for part, shape in _grids(rows, _taken(source, volume)):
+        for slab in labels.assemble(
+            part,
+            shape,
+            classes=classes,
+            colours=colours,
+            z=source.z,
+            first=source.first,
+            root=root,
+            remarks=survey.remarks,
+        ):
+            survey.count(slab)
     return survey.facts()
+
+
+def _taken(source: Source, row: Row) -> Steps:
+    return steps.read(row, source.shape, source.name, sparse=source.z is not None)
+
+
+def _grids(
+    rows: Sequence[Row], taken: Steps
+) -> Iterator[tuple[Sequence[Row], tuple[int, int, int]]]:
+    """Part rows by the grid they count on, if file and converted volume differ."""
+    own, later = labels.by_grid(rows) if taken.moved else (rows, [])
+    if own or not later:
+        yield own, taken.shape
+    if later:
+        yield later, taken.grid
 
 
 def _check_points(
@@ -156,8 +174,11 @@ def _check_points(
     """Count points; none at all is legal, and told."""
     voxel_nm = source.voxel_nm or (math.nan,) * 3
     names = ", ".join(tables.locate(row["path"]).name for row in rows)
-    grid = Grid(source.shape, voxel_nm, volume.get("volume", ""), volume)
-    count = len(labels.points(rows, grid, root=root).positions)
+    taken, count = _taken(source, volume), 0
+    for part, shape in _grids(rows, taken):
+        edges = voxel_nm if shape == taken.shape else taken.voxel_nm(voxel_nm)
+        grid = Grid(shape, edges, volume.get("volume", ""), volume)
+        count += len(labels.points(part, grid, root=root).positions)
     empty = [] if count else [f"{names}: no points at all; is that meant?"]
     return {
         "labels": names,
@@ -170,7 +191,7 @@ def _check_points(
 def _look(source: Source, row: Row, facts: Facts) -> None:
     facts |= _header(source, row)
     facts["messages"] += _remarks(source)
-    steps.read(row, source.shape, source.name, sparse=source.z is not None)
+    _taken(source, row)
     found = _measure(source)
     facts |= found.facts()
     facts["messages"] += found.doubts()

@@ -179,6 +179,7 @@ def classify(
                 out,
                 {"data": (image.shape, np.float16)},
                 voxel_nm=image.voxel_nm,
+                origin_nm=image.origin_nm,
                 offset_voxel=(0.0, offset, offset),
             ) as file,
             ThreadPoolExecutor(threads) as pool,

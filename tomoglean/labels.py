@@ -472,14 +472,19 @@ def _on_grid(
             yield (slab,), labels
         return
     plan = list(done.parts(_thickness(done.shape, done.factor)))
-    own = [row for row in rows if row.get("grid") != CONVERTED]
-    later = [row for row in rows if row.get("grid") == CONVERTED]
+    own, later = by_grid(rows)
     followed = assembled(own, done.shape, [part for part, _ in plan])
     with _Over(done.grid) as over:
         if later:
             over.fill(assembled(later, done.grid, over.slabs))
         for (_, place), labels in zip(plan, followed, strict=True):
             yield place, over.lay(place, done.apply_to_labels(labels))
+
+
+def by_grid(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Part the rows into those on the grid of the file, and on the converted one."""
+    later = [row for row in rows if row.get("grid") == CONVERTED]
+    return [row for row in rows if row not in later], later
 
 
 def _thickness(shape: tuple[int, int, int], factor: int = 1) -> int:

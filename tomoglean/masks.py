@@ -97,7 +97,7 @@ def find(
             f"{list(partner_nm)}; turn the two round in config.yaml"
         )
     with volumes.open_volume(segmented) as volume:
-        shape, voxel_nm = volume.shape, volume.voxel_nm
+        shape, voxel_nm, origin_nm = volume.shape, volume.voxel_nm, volume.origin_nm
         if volume.z is not None:
             raise Refused(f"{segmented}: a sparse set of slices has no membrane surfaces")
     membrane = read_membrane(segmented, membrane_class, min_confidence)
@@ -119,7 +119,9 @@ def find(
         "within_nm": within_nm,
     }
     reach_nm = max(max_distance_nm, within_nm)
-    with volumes.create(output, layout, voxel_nm=voxel_nm, **facts) as file:
+    with volumes.create(
+        output, layout, voxel_nm=voxel_nm, origin_nm=origin_nm, **facts
+    ) as file:
         for slab, distance in distances(membrane, voxel_nm, reach_nm):
             zone = distance <= within_nm
             normals = cells.normals_at(zone, slab.start, voxel_nm)

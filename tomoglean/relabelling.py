@@ -175,6 +175,7 @@ def relabel(
             {"data": (labels.shape, np.uint8)},
             voxel_nm=labels.voxel_nm,
             z=labels.z,
+            origin_nm=labels.origin_nm,
         ) as file,
     ):
         for slab in volumes.slabs(labels.shape[0]):

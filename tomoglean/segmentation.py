@@ -194,6 +194,7 @@ def segment(
                 layout,
                 voxel_nm=volume.voxel_nm,
                 z=volume.z,
+                origin_nm=volume.origin_nm,
                 classes=json.dumps(network.classes),
                 axes=json.dumps(shares),
                 mirror=mirror,
