@@ -65,10 +65,11 @@ def made(tmp_path_factory):
     (folder / "raw" / "all.tbl").write_text(text)
     points_row(folder, "raw/all.tbl", ("tomogram", "pixel_nm"), ("", "7", "0.45"))
     checkout = copy_checkout(tmp_path_factory.mktemp("checkout"))
-    files = [CONVERTED, *(f"{PUBLISHED}/u.{ending}" for ending in ENDINGS)]
-    words = ["--allowed-rules", "publish_as", "convert_points", "--", *files]
-    done = snakemake(checkout, folder, *words, fake=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    names = [f"{PUBLISHED}/u.{ending}" for ending in ENDINGS]
+    for rule, files in {"publish_as": names, "convert_points": [CONVERTED]}.items():
+        words = ["--allowed-rules", rule, "--", *files]
+        done = snakemake(checkout, folder, *words, fake=False)
+        assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
