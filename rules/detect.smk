@@ -8,7 +8,7 @@ results/evaluated/{task}/summary.json               precision, recall, threshold
 results/evaluated/{task}/matches.csv                every TP, FP and FN
 results/evaluated/{task}/curve.csv                  precision and recall over the threshold
 results/published/{task}/{volume}.csv               candidates above the threshold
-results/published/{task}/{volume}.{ending}          the same for RELION, Dynamo, IMOD, copick ..
+results/published/{task}/{volume}.{ending}          the same for RELION, Dynamo .. on the raw grid
 results/averaged/{task}/                            average, half maps, FSC, control
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tomoglean import labels, particles, study, tables, volumes
+from tomoglean import labels, particles, steps, study, tables, volumes
 from tomoglean.particles import Grid, source
 from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
@@ -145,3 +145,32 @@ def test_points_of_several_files_are_together(tmp_path):
     found = labels.points(rows, grid, root=tmp_path)
     np.testing.assert_allclose(found.positions, np.ones((2, 3)))
     assert found.classes == ("t3ss", "t3ss")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"crop": "2:29,3:37,1:50"},
+        {"bin": "2"},
+        {"axes": "x,-z,y"},
+        {"crop": "2:29,3:37,1:50", "bin": "3", "axes": "-y,x,-z"},
+    ],
+    ids=["as it is", "crop", "bin", "turn", "all"],
+)
+def test_picks_are_published_on_the_grid_of_the_raw_file(tmp_path, row):
+    raw, voxel_nm = (31, 41, 53), (3.0, 2.0, 1.0)
+    done = steps.read(row, raw, "v.mrc")
+    file = np.array([[10.0, 20.0, 30.0], [12.5, 4.0, 7.25]])
+    axes = np.array([[0, 0.6, 0.8], [-0.36, 0.48, -0.8]])
+    volume = Volume(np.zeros(done.grid, np.uint8), done.voxel_nm(voxel_nm))
+    volumes.write(volume, tmp_path / "v.h5", source_shape=raw, **steps.given(row))
+    places = steps.place(file, done)
+    picks = tables.Picks(places, places, steps.turn(axes, done), np.ones(2))
+    labels.publish_picks(
+        picks, tmp_path / "v.h5", tmp_path / "p.em", name="v", label="t3ss", unbinned={}
+    )
+    found = particles.points(tmp_path / "p.em", {}, Grid(raw, voxel_nm))
+    np.testing.assert_allclose(found.positions, file, atol=0.01)
+    np.testing.assert_allclose(found.normals, axes, atol=1e-5)
+    assert len(labels.follow({"path": "p.em"}, tmp_path / "v.h5", root=tmp_path).positions)

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import h5py
@@ -580,7 +580,8 @@ def follow(
         shape, voxel_nm = done.shape, done.file_voxel_nm(voxel_nm)
     if z is not None:
         shape = (int(z.max()) + 1, *shape[1:])
-    there = points([row], Grid(shape, voxel_nm, unbinned=unbinned or {}), root=root)
+    known = (unbinned or {}) if own or not done.moved else {}
+    there = points([row], Grid(shape, voxel_nm, unbinned=known), root=root)
     return _placed(there, done, z is not None) if own else there
 
 
@@ -616,3 +617,44 @@ def convert_points(
     """
     found = [follow(row, volume, unbinned=unbinned, root=root) for row in rows]
     tables.write_points(_joined(found), path)
+
+
+def publish_picks(
+    picks: tables.Picks,
+    volume: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    label: str,
+    unbinned: Mapping[str, str],
+) -> None:
+    """Write picks for another program, which knows the raw file and not what became of it.
+
+    Parameters
+    ----------
+    picks
+        Picks in voxels of the converted volume.
+    volume
+        The converted volume.
+    path
+        Where the file will stand; its ending tells the format. It counts voxels of the
+        raw file, also where that was cropped, binned or turned.
+    name, label
+        Names of the tomogram and of what was picked.
+    unbinned
+        Cells `bin1_shape`, `bin1_pixel_nm` and `binning` of the volume's row.
+
+    Raises
+    ------
+    Refused
+        See `particles.write`.
+    """
+    done = taken(volume)
+    with volumes.open_volume(volume) as grid:
+        voxel_nm = done.file_voxel_nm(grid.voxel_nm)
+    found = replace(
+        particles.of_picks(picks, label),
+        positions=steps.back(picks.positions, done),
+        normals=steps.turn_back(picks.normals, done),
+    )
+    particles.write(found, path, Grid(done.shape, voxel_nm, name, unbinned))

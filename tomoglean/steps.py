@@ -208,6 +208,23 @@ def turn(directions: npt.ArrayLike, steps: Steps) -> Points:
     return turned
 
 
+def back(points: npt.ArrayLike, steps: Steps) -> Points:
+    """Bring points of shape (N, 3) from voxels of the converted volume to the file's."""
+    found = np.asarray(points, np.float64)
+    found = np.where(steps.turned, np.array(steps.grid) - 1 - found, found)
+    middle = (steps.factor - 1) / 2
+    along = steps.factor * found[:, np.argsort(steps.order)]
+    placed: Points = along + np.array(steps.start) + middle
+    return placed
+
+
+def turn_back(directions: npt.ArrayLike, steps: Steps) -> Points:
+    """Bring directions of shape (N, 3) from the converted axes to the file's."""
+    found = np.asarray(directions, np.float64)
+    turned: Points = np.where(steps.turned, -found, found)[:, np.argsort(steps.order)]
+    return turned
+
+
 def inside(points: Points, steps: Steps, *, flat: bool = False) -> npt.NDArray[np.bool_]:
     """Tell which placed points lie inside the converted volume; `flat` ignores z."""
     found = (points >= -0.5) & (points <= np.array(steps.grid) - 0.5)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tomoglean import particles, tables, volumes
+from tomoglean import labels, tables
 from tomoglean.stage import begin
 
 if TYPE_CHECKING:
@@ -10,13 +10,11 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-with volumes.open_volume(snakemake.input.volume) as volume:
-    grid = particles.Grid(
-        volume.shape,
-        volume.voxel_nm,
-        snakemake.wildcards.volume,
-        snakemake.params.unbinned,
-    )
-found = tables.read_picks(snakemake.input.picks)
-picks = particles.of_picks(found, snakemake.wildcards.task)
-particles.write(picks, snakemake.output.published, grid)
+labels.publish_picks(
+    tables.read_picks(snakemake.input.picks),
+    snakemake.input.volume,
+    snakemake.output.published,
+    name=snakemake.wildcards.volume,
+    label=snakemake.wildcards.task,
+    unbinned=snakemake.params.unbinned,
+)
