@@ -24,7 +24,7 @@ include: "rules/targets.smk"
 
 
 onstart:
-    before(workflow)
+    before(workflow, plan)
 
 
 onsuccess:

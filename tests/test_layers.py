@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"stage"},
+    {"forecast"},
     {"plan", "quicklook"},
     {"report", "checks", "reference"},
     {"training", "segmentation", "classification"},
@@ -19,7 +20,7 @@ LAYERS = [
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
     {"chunks", "steps"},
-    {"provenance", "fingerprint"},
+    {"provenance", "fingerprint", "costs"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))

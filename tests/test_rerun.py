@@ -62,7 +62,7 @@ def test_touched_files_of_any_size_reordered_rows_and_resources_run_nothing(
         path = study / "config" / f"{table}.tsv"
         head, *rows = path.read_text().splitlines(keepends=True)
         path.write_text("".join([head, *reversed(rows)]))
-    edit(checkout / "tomoglean" / "stage.py", '"train": 6000', '"train": 7000')
+    edit(checkout / "tomoglean" / "costs.py", "base_mb=6000", "base_mb=7000")
     edit(checkout / "profiles" / "slurm" / "config.yaml", "maxcpu", "mincpu")
     assert planned(checkout, study) == Counter()
 

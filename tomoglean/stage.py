@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import provenance
+from tomoglean import costs, provenance
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -56,14 +56,34 @@ def open_plan(overrides: dict[str, Any], checkpoints: Any) -> "Plan":
     return plan
 
 
-def before(workflow: Any) -> None:
-    """Refuse, before the first job, to submit GPU jobs without a TensorFlow for GPUs."""
-    slurm = workflow.executor_plugin.name == "slurm"
-    if slurm and workflow.is_main_process and "tensorflow_cpu" in _versions():
+def before(workflow: Any, plan: "Plan") -> None:
+    """Refuse, before the first job, what a run would only find out after hours.
+
+    These are GPU jobs without a TensorFlow for GPUs, and a disk that is too small.
+    """
+    if not workflow.is_main_process or workflow.touch:
+        return
+    if workflow.executor_plugin.name == "slurm" and "tensorflow_cpu" in _versions():
         raise SystemExit(
             "tomoglean: --profile slurm: expected the GPU environment, found "
             "tensorflow-cpu; run `make setup GPU=1` in the checkout, then start again"
         )
+    jobs = workflow.dag.needrun_jobs()
+    _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
+
+
+def _make_sure_of_room(plan: "Plan", asked: set[str]) -> None:
+    """Refuse a run that would fill the disk; a failing forecast stops nothing."""
+    from tomoglean import forecast
+
+    try:
+        found = forecast.forecast(plan.study, asked)
+        sys.stderr.write(f"tomoglean: {forecast.in_short(found)}\n")
+        forecast.refuse_unless_it_fits(found)
+    except Refused as refusal:
+        raise SystemExit(f"tomoglean: {refusal}") from None
+    except Exception as error:
+        sys.stderr.write(f"tomoglean: no forecast: {type(error).__name__}: {error}\n")
 
 
 def report(plan: "Plan", outcome: str) -> None:
@@ -81,26 +101,16 @@ def report(plan: "Plan", outcome: str) -> None:
 
 # -- resources -----------------------------------------------------------------------
 
-MEMORY_MB = {
-    "train": 6000,
-    "export": 6000,
-    "segment": 4500,
-    "mask": 4000,
-    "classify": 2000,
-    "average": 3000,
-}
-MINUTES = {"train": 480, "segment": 120, "classify": 120, "evaluate": 120}
-
 
 def needs(stage: str) -> dict[str, Any]:
     """Resources of a stage: memory by input and attempt, time by attempt."""
+    cost = costs.of(stage)
 
     def mem_mb(wildcards: Any, input: Any, attempt: int) -> int:
-        base = MEMORY_MB.get(stage, 1500)
-        return int(min(8000, base + 0.5 * input.size_mb) * attempt)
+        return cost.memory_mb(input.size_mb, attempt)
 
     def runtime(wildcards: Any, attempt: int) -> int:
-        return MINUTES.get(stage, 30) * attempt
+        return cost.minutes * attempt
 
     device = "gpu" if stage == "train" else "cpu"
     return {"mem_mb": mem_mb, "runtime": runtime, "device": device}

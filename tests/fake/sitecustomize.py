@@ -2,13 +2,15 @@
 
 Python imports this file at start when its folder is on PYTHONPATH. It lets the tests walk
 the real Snakefile, rules and rerun logic over a whole study in seconds. A rule named in
-FAKE_FAIL fails instead.
+FAKE_FAIL fails instead; FAKE_FREE says how many bytes are free on every disk.
 """
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 END = "######## snakemake preamble end #########"
 
@@ -37,6 +39,9 @@ def stand_in(text: str) -> None:
         file.write_text(output_text(name, dict(job.params)))
     os._exit(0)
 
+
+if "FAKE_FREE" in os.environ:
+    shutil.disk_usage = lambda path: SimpleNamespace(free=int(os.environ["FAKE_FREE"]))
 
 script = Path(sys.orig_argv[-1])
 if ".snakemake/scripts" in str(script) and script.is_file():

@@ -1,0 +1,73 @@
+"""What a job of each stage costs: one table for the cluster's profile and the forecast.
+
+Times are measured on two cores of a server CPU without a GPU, from the records of five
+finished studies (`forecast` says how well they predict). Memory is what a cluster is asked
+for; the jobs of the demo stayed far below. Standard library only: every job reads this.
+"""
+
+from dataclasses import dataclass
+
+MOST_MB = 8000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one job of a stage needs.
+
+    Attributes
+    ----------
+    start_s
+        Seconds that the script works for any input.
+    speed
+        Units of work a second, see `forecast.work`.
+    launch_s
+        Seconds before the script begins: Snakemake, interpreter, libraries.
+    base_mb
+        Memory for any input, in MB.
+    per_mb
+        Memory in MB for every MB of input.
+    minutes
+        Minutes that a cluster is asked for at the first attempt.
+    """
+
+    start_s: float
+    speed: float
+    launch_s: float = 1.0
+    base_mb: int = 1500
+    per_mb: float = 0.5
+    minutes: int = 30
+
+    def seconds(self, work: float) -> float:
+        """Seconds that the script itself works."""
+        return self.start_s + work / self.speed
+
+    def memory_mb(self, input_mb: float, attempt: int = 1) -> int:
+        """Memory to ask for, in MB; volumes pass in slabs, so it never grows for ever."""
+        return int(min(MOST_MB, self.base_mb + self.per_mb * input_mb) * attempt)
+
+
+USUAL = Cost(0.1, 10.0)
+COSTS = {
+    "simulate": Cost(1.0, 3.3, launch_s=3.0),  # million voxels
+    "check": Cost(0.3, 20.0),  # million voxels
+    "convert": Cost(0.3, 15.0),  # million voxels
+    "slice": Cost(0.12, 350.0),  # megabytes written
+    "sample": Cost(0.45, 800.0),  # megabytes written
+    "augment": Cost(0.03, 200.0),  # megabytes of pixels, or 1/60 of the rows'
+    "train": Cost(10.0, 40.0, launch_s=13.0, base_mb=6000, minutes=480),  # GFLOP
+    "export": Cost(2.3, 1.0, launch_s=13.0, base_mb=6000),
+    "segment": Cost(0.1, 33.0, base_mb=4500, minutes=120),  # GFLOP
+    "relabel": Cost(0.05, 10.0),  # million voxels
+    "measure": Cost(0.05, 2.0),  # million voxels
+    "mask": Cost(0.1, 0.87, base_mb=4000),  # million voxels
+    "classify": Cost(0.2, 45.0, base_mb=2000, minutes=120),  # GFLOP
+    "pick": Cost(0.2, 16.0),  # million voxels
+    "evaluate": Cost(1.0, 0.22, minutes=120),  # million voxels judged
+    "publish": Cost(0.02, 1000.0),  # million voxels
+    "average": Cost(1.0, 2.0, base_mb=3000),  # million voxels
+}
+
+
+def of(stage: str) -> Cost:
+    """Cost of a stage; a usual one for a stage that nobody has measured."""
+    return COSTS.get(stage, USUAL)
