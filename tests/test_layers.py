@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"stage"},
+    {"preflight"},
     {"forecast"},
     {"plan", "quicklook"},
     {"report", "checks", "reference"},

@@ -30,7 +30,11 @@ def _parser() -> argparse.ArgumentParser:
         "check", help="open and measure raw files, suggest their rows"
     )
     check.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="volumes, or folders of volumes"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="volumes, folders of them, or studies",
     )
     _as_in_volumes_tsv(check)
     check.set_defaults(command=_check)
@@ -83,13 +87,28 @@ def _check(options: argparse.Namespace) -> int:
     from tomoglean import checks
 
     row = _row(options)
-    paths = [volume for path in options.paths for volume in checks.volumes_in(path)]
-    found = []
+    studies = [path for path in options.paths if study.is_study(path)]
+    asked = [path for path in options.paths if path not in studies]
+    paths = [volume for path in asked for volume in checks.volumes_in(path)]
+    good, found = True, []
+    for path in studies:
+        good &= _check_study(path)
     for path in paths:
         found.append(checks.describe(path, **row))
         sys.stdout.write(reference.told(found[-1]))
     sys.stdout.write(reference.rows(found))
-    return REFUSED if any(facts["verdict"] == "refused" for facts in found) else 0
+    good &= all(facts["verdict"] != "refused" for facts in found)
+    return 0 if good else REFUSED
+
+
+def _check_study(root: Path) -> bool:
+    from tomoglean import preflight
+
+    good = True
+    for text, passed in preflight.look(study.read(root)):
+        sys.stdout.write(text)
+        good &= passed
+    return good
 
 
 def _quicklook(options: argparse.Namespace) -> int:

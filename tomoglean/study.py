@@ -148,6 +148,11 @@ class Study:
         return bool(paths) and all(path.startswith(SIMULATED) for path in paths)
 
 
+def is_study(path: Path) -> bool:
+    """Whether a folder is a study."""
+    return (path / "config" / "config.yaml").is_file()
+
+
 def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     """Read a study's folder.
 

@@ -10,7 +10,7 @@ factor of `SECONDS_WITHIN`.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,11 +156,12 @@ def forecast(study: Study, asked: Collection[str] | None = None) -> Forecast:
     return result
 
 
-def jobs(wanted: Collection[Artefact]) -> list[list[Artefact]]:
-    jobs: dict[tuple[str, ...], list[Artefact]] = defaultdict(list)
+def jobs(wanted: Iterable[Artefact]) -> list[list[Artefact]]:
+    """Put the artefacts of each job together."""
+    grouped: dict[tuple[str, ...], list[Artefact]] = defaultdict(list)
     for artefact in wanted:
-        jobs[artefact.job].append(artefact)
-    return list(jobs.values())
+        grouped[artefact.job].append(artefact)
+    return list(grouped.values())
 
 
 def _count(
@@ -211,6 +212,7 @@ def own_speed(study: Study, work: Work) -> dict[str, float]:
 
 
 def seconds_of(root: Path, artefact: Artefact) -> float | None:
+    """Seconds that the script of a finished job worked; None without its record."""
     name = artefact.path.removeprefix(RESULTS)
     try:
         record = provenance.read_json(root / RESULTS / "provenance" / f"{name}.json")
@@ -264,7 +266,9 @@ def in_short(found: Forecast) -> str:
 
 def told(found: Forecast) -> str:
     """Say what a run takes: a line a stage, then disk, memory and time."""
-    lines = [f"{'stage':<10}{'jobs':>6}{'to write':>12}{'there':>12}{'memory':>10}{'CPU':>12}"]
+    lines = [
+        f"{'stage':<10}{'jobs':>6}{'to write':>12}{'there':>12}{'memory':>10}{'CPU':>12}"
+    ]
     lines += [
         f"{verb:<10}{stage.jobs:>6}{_gb(stage.bytes):>12}{_gb(stage.there):>12}"
         f"{_mb(stage.memory_mb):>10}{_hours(stage.seconds):>12}"
@@ -291,7 +295,7 @@ def _time(found: Forecast) -> list[str]:
     own = [verb for verb, stage in found.stages.items() if stage.own and stage.jobs]
     source = f"; speed of this study's own jobs: {', '.join(own)}" if own else ""
     return [
-        f"memory: {_mb(found.memory_mb)} for the largest job",
+        f"memory: {_mb(found.memory_mb)} asked for by the largest job",
         f"time: {_hours(found.seconds)} of CPU for {found.jobs} jobs one after the other, "
         f"within a factor of {SECONDS_WITHIN:g}; a GPU trains faster{source}",
     ]
@@ -309,6 +313,8 @@ def _mb(size: float) -> str:
 
 
 def _hours(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"

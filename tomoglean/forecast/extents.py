@@ -47,7 +47,9 @@ class Extent:
     def stored(self) -> int:
         """Number of voxels of the whole chunks that a volume file is made of."""
         edges = [min(volumes.CHUNK, n) for n in self.shape]
-        return math.prod(math.ceil(n / e) * e for n, e in zip(self.shape, edges, strict=True))
+        return math.prod(
+            math.ceil(n / e) * e for n, e in zip(self.shape, edges, strict=True)
+        )
 
 
 def find(study: Study) -> tuple[dict[str, Extent], dict[str, str]]:

@@ -28,7 +28,7 @@ def flops_a_pixel(settings: Mapping[str, Any], channels: int, classes: int) -> f
     """Floating-point operations of a U-Net for one pixel of one image, forward."""
     layers = _convolutions(settings, channels, classes)
     return sum(
-        2 * edge**2 * given * made / 4**level for level, edge, given, made in layers
+        2.0 * edge * edge * given * made / 4.0**level for level, edge, given, made in layers
     )
 
 

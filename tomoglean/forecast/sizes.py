@@ -127,7 +127,7 @@ class Sizes:
         """One row a warp, and the pixels if they are materialised."""
         settings = self.study.tasks[artefact.at.task]["augment"]
         count, image_bytes, label_bytes = self.examples(_for_training(artefact))
-        copies = 1 + settings["copies"]
+        copies = 1 + int(settings["copies"])
         pixels = image_bytes + label_bytes if settings["materialise"] else 0
         return HEAD + copies * (count * WARP_BYTES + pixels)
 
@@ -178,7 +178,9 @@ class Sizes:
             few = group["settings"].get("corrected_slices", depth)
             return int(few) if ".corrected." in row["path"] else depth
         try:
-            with formats.open_source(tables.locate(row["path"], self.study.root), row) as it:
+            with formats.open_source(
+                tables.locate(row["path"], self.study.root), row
+            ) as it:
                 return it.shape[0]
         except Refused:
             return depth
@@ -188,12 +190,13 @@ class Sizes:
         at = artefact.at
         settings = self.plan.settings("sample")(at)
         points = sum(
-            self.points(row) for row in self.study.label_rows(at.task, volume=at.volume, use=at.use)
+            self.points(row)
+            for row in self.study.label_rows(at.task, volume=at.volume, use=at.use)
         )
         if not points:
             return int(settings["negatives_without_points"])
         positive = points * self._positives(artefact, settings)
-        return round(positive * (1 + settings["negatives_per_positive"]))
+        return round(positive * (1 + float(settings["negatives_per_positive"])))
 
     def _positives(self, artefact: Artefact, settings: dict[str, Any]) -> int:
         """Patches around one point: voxels of the ball, at most as many as asked for."""

@@ -76,12 +76,12 @@ class Work:
         )
         judged = settings["validation_images"] or WINDOWS[self.study.tasks[at.task]["kind"]]
         images = LEARNING * steps * settings["batch"] + judged
-        return settings["epochs"] * images * self._flops_an_image(artefact) / GIGA
+        return float(settings["epochs"] * images) * self._flops_an_image(artefact) / GIGA
 
     def _images(self, artefact: Artefact) -> float:
         """Training images of a round, warped copies included."""
         at = artefact.at
-        copies = 1 + self.study.tasks[at.task]["augment"]["copies"]
+        copies = 1 + int(self.study.tasks[at.task]["augment"]["copies"])
         files = [self._artefact(path) for path in self.plan.examples("train")(at)]
         known = [file for file in files if file.at.volume in self.sizes.extents]
         return copies * sum(self.sizes.examples(file)[0] for file in known)
@@ -124,7 +124,7 @@ class Work:
     def _classify(self, artefact: Artefact) -> float:
         """GFLOP of the zone, seen in all mirrored views."""
         at = artefact.at
-        views = 2 ** len(self.plan.settings("classify")(at)["flips"])
+        views = 2.0 ** len(self.plan.settings("classify")(at)["flips"])
         patch_px = self.plan.settings("sample")(at)["patch_px"]
         zone = ZONE * self.sizes.extents[at.volume].voxels
         return views * zone * networks.flops_a_position(patch_px) / GIGA
@@ -210,7 +210,9 @@ class Work:
         if artefact.stage != "segment":
             return 0.0
         extent = self.sizes.extents[artefact.at.volume]
-        axes = self.plan.settings("segment")(artefact.at)["axes"] or ("z" if extent.sparse else "zyx")
+        axes = self.plan.settings("segment")(artefact.at)["axes"] or (
+            "z" if extent.sparse else "zyx"
+        )
         if len(axes) < 2:
             return 0.0
         return 2.0 * extent.stored * self.sizes.classes(artefact.at.task)

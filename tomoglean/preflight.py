@@ -1,0 +1,95 @@
+"""Look at a whole study before any hour is spent on it: volumes, labels, disk, time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from tomoglean import checks, forecast, tables
+from tomoglean.study import SIMULATED, Study
+
+Row = dict[str, str]
+NOT_YET = "to be simulated"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a volume, or of labels of one kind of one volume.
+
+    Attributes
+    ----------
+    name
+        Id of the volume; of labels also the task, kind and use.
+    facts
+        See `checks.check` and `checks.check_labels`.
+    """
+
+    name: str
+    facts: dict[str, Any]
+
+    @property
+    def refused(self) -> bool:
+        """Whether it cannot be used."""
+        return bool(self.facts["verdict"] == "refused")
+
+    def __str__(self) -> str:
+        """Give one line of the table, and one for each message."""
+        shape, edges = self.facts.get("shape"), self.facts.get("voxel_nm")
+        told = [
+            f"{self.name:<32}  {self.facts['verdict']:<15}",
+            " x ".join(map(str, shape)) if shape else "",
+            str(self.facts.get("dtype") or ""),
+            f"{', '.join(f'{edge:g}' for edge in edges)} nm" if edges else "",
+        ]
+        lines = ["  ".join(filter(None, told)).rstrip()]
+        return "\n".join([*lines, *(f"  {text}" for text in self.facts["messages"])])
+
+
+def findings(study: Study) -> Iterator[Finding]:
+    """Check every volume and every label file of a study, one after the other."""
+    for row in study.volumes:
+        facts = _not_yet() if _missing(study, row) else checks.check(row, study.root)
+        yield Finding(row["volume"], facts)
+    for (task, volume, kind, use), group in groupby(_sorted(study), key=_of_what):
+        rows = list(group)
+        yield Finding(f"{volume}, {task} {kind} {use}", _labels(study, rows))
+
+
+def _labels(study: Study, rows: list[Row]) -> dict[str, Any]:
+    volume = study.row(rows[0]["volume"])
+    if any(_missing(study, row) for row in (volume, *rows)):
+        return _not_yet()
+    block = study.tasks[rows[0]["task"]]
+    return checks.check_labels(
+        rows,
+        volume,
+        classes=block.get("classes", []),
+        colours=block.get("colours"),
+        root=study.root,
+    )
+
+
+def _missing(study: Study, row: Row) -> bool:
+    """Tell whether a simulated file has still to be made."""
+    simulated = row["path"].startswith(SIMULATED)
+    return simulated and not tables.locate(row["path"], study.root).exists()
+
+
+def _not_yet() -> dict[str, Any]:
+    return {"verdict": NOT_YET, "messages": []}
+
+
+def _sorted(study: Study) -> list[Row]:
+    return sorted(study.labels, key=_of_what)
+
+
+def _of_what(row: Row) -> tuple[str, str, str, str]:
+    return row["task"], row["volume"], row["kind"], row["use"]
+
+
+def look(study: Study) -> Iterator[tuple[str, bool]]:
+    """Look at everything; yield what to tell, and whether a run may start, bit by bit."""
+    for finding in findings(study):
+        yield f"{finding}\n", not finding.refused
+    found = forecast.forecast(study)
+    yield f"\n{forecast.told(found)}", found.fits
