@@ -172,7 +172,7 @@ def test_a_wider_network_computes_four_times_as_much():
 
 
 def test_the_u_net_of_the_paper_computes_what_it_computes():
-    """96.3 GFLOP for 512 x 512 at base 32, profiled; upsampling had one tap there, not 4."""
+    """96.3 GFLOP for 512 x 512 at base 32, profiled; there, upsampling had one tap."""
     paper = {"width": 32, "depth": 5, "recipe": "plain", "norm": "none"}
     taps = 3 * sum(2 * 32 * 2**n * 64 * 2**n / 4**n for n in range(4))
     found = (networks.flops_a_pixel(paper, 1, 2) - taps) * 512**2
