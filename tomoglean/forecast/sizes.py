@@ -41,9 +41,16 @@ class Sizes:
 
     def __init__(self, plan: Plan, extents: dict[str, Extent]) -> None:
         self.plan, self.study, self.extents = plan, plan.study, extents
+        self._told: dict[str, float | None] = {}
+        self._opened: dict[tuple[str, ...], int | None] = {}
 
     def of(self, artefact: Artefact) -> float | None:
         """Predict the bytes of an artefact; None if its volume is unknown."""
+        if artefact.path not in self._told:
+            self._told[artefact.path] = self._predict(artefact)
+        return self._told[artefact.path]
+
+    def _predict(self, artefact: Artefact) -> float | None:
         folder = artefact.path.split("/")[1]
         ways: dict[str, Callable[[Artefact], float]] = {
             "simulated": self.simulated,
@@ -177,13 +184,20 @@ class Sizes:
             group = self.study.simulated()[Path(row["path"]).name.split(".")[0]]
             few = group["settings"].get("corrected_slices", depth)
             return int(few) if ".corrected." in row["path"] else depth
+        key = tuple(row.values())
+        if key not in self._opened:
+            self._opened[key] = self._header(row)
+        found = self._opened[key]
+        return depth if found is None else found
+
+    def _header(self, row: dict[str, str]) -> int | None:
+        """Count the slices of a label file; None if nobody can read it."""
+        path = tables.locate(row["path"], self.study.root)
         try:
-            with formats.open_source(
-                tables.locate(row["path"], self.study.root), row
-            ) as it:
-                return it.shape[0]
+            with formats.open_source(path, row) as source:
+                return source.shape[0]
         except Refused:
-            return depth
+            return None
 
     def patches(self, artefact: Artefact) -> int:
         """Count the patches of a volume: positive ones and the negatives they ask for."""
