@@ -10,11 +10,22 @@ import pytest
 import yaml
 
 from tomoglean import __main__ as command
-from tomoglean import augment, costs, forecast, provenance, slices, stage, study, volumes
+from tomoglean import (
+    augment,
+    costs,
+    forecast,
+    formats,
+    provenance,
+    slices,
+    stage,
+    study,
+    volumes,
+)
 from tomoglean.forecast import artefacts, extents, networks
 from tomoglean.forecast.artefacts import Artefact
 from tomoglean.forecast.extents import Extent
 from tomoglean.forecast.sizes import Sizes
+from tomoglean.formats import stored
 from tomoglean.plan import Plan
 from tomoglean.simulators import files
 from tomoglean.volumes import Volume
@@ -92,6 +103,21 @@ def cut(plain, tmp_path, **settings):
     names = {"name": "c", "classes": ["background", "bone"]}
     slices.write(tmp_path / "grey.h5", [tmp_path / "truth.h5"], path, **names, **settings)
     return path, sizes_of(plain, c=Extent(SHAPE, 4))
+
+
+@pytest.mark.parametrize("form", ["mrc", "tif"])
+def test_published_volumes_are_as_large_as_predicted(plain, tmp_path, form):
+    smooth = np.sort(rng().integers(0, 255, SHAPE), axis=2).astype("u1")
+    extra = {"confidence": smooth}
+    labels = Volume((smooth > 99).astype("u1"), (10.0, 10.0, 10.0))
+    volumes.write(labels, tmp_path / "s.h5", extra=extra, classes='["a", "b"]')
+    known = sizes_of(plain, d=Extent(SHAPE, 4))
+    for layer, dataset in stored.LAYERS.items():
+        name = f"d.{layer}.{form}"
+        with stored.open_stored(tmp_path / "s.h5", dataset) as source:
+            formats.write(source, tmp_path / name)
+        found = known.of(Artefact("publish", f"results/published/bone/{name}"))
+        assert found == pytest.approx((tmp_path / name).stat().st_size, rel=0.6)
 
 
 SLICED = Artefact("slice", "results/sliced/bone/final/validate/c.h5")

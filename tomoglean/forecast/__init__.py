@@ -222,7 +222,10 @@ def seconds_of(root: Path, artefact: Artefact) -> float | None:
 
 
 def _size_of(path: Path) -> int | None:
+    """Bytes of a file, or of all files of a folder; None if there is none."""
     try:
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.rglob("*"))
         return path.stat().st_size
     except OSError:
         return None

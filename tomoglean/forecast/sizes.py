@@ -22,6 +22,15 @@ WARP_BYTES = 12 * 8
 #: Bytes of a packed voxel: of an 8-bit scan, of labels, of a segmentation's labels and
 #: confidence together, and of the zone and the normals of a mask.
 PACKED = {"grey": 0.85, "labels": 0.1, "segmented": 0.65, "zone": 0.16}
+#: Bytes of a voxel in the files of other programs, by their ending; others are small.
+OUTSIDE = {
+    ".labels.mrc": 1.0,
+    ".confidence.mrc": 2.0,
+    ".labels.tif": 0.1,
+    ".confidence.tif": 0.55,
+    ".labels.ome.zarr": 0.12,
+    ".confidence.ome.zarr": 0.65,
+}
 SMALL = {".json": 2_000, ".csv": 4_000, ".star": 2_000}
 #: Share of a tomogram that the search looks at.
 ZONE = 0.06
@@ -63,6 +72,7 @@ class Sizes:
             "relabelled": self.labels,
             "masked": self.masked,
             "classified": self.classified,
+            "published": self.published,
             "averaged": self.averaged,
         }
         if "volume" in vars(artefact.at) and artefact.at.volume not in self.extents:
@@ -107,6 +117,11 @@ class Sizes:
     def classified(self, artefact: Artefact) -> float:
         """Scores of two bytes, not packed."""
         return HEAD + 2 * self.extent(artefact).stored
+
+    def published(self, artefact: Artefact) -> float:
+        """Labels and confidence as other programs store them; lists of points are small."""
+        share = OUTSIDE.get(artefact.ending, 0.0)
+        return HEAD + self.extent(artefact).voxels * share
 
     # -- examples --------------------------------------------------------------------
 
