@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tomoglean import formats, provenance, tables, volumes
+from tomoglean import formats, provenance, steps, tables, volumes
 from tomoglean.provenance import Refused
 from tomoglean.study import SIMULATED, Study
 
 Row = dict[str, str]
-#: Folders whose files say how large a volume is, in the order they are believed.
-ITEMSIZE = {"implant": 4, "minicell": 4}
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class Extent:
         return math.prod(self.shape)
 
     @property
-    def stored(self) -> int:
-        """Number of voxels of the whole chunks that a volume file is made of."""
+    def chunked(self) -> int:
+        """Number of voxels of whole chunks, as in a file that is not packed."""
         edges = [min(volumes.CHUNK, n) for n in self.shape]
         return math.prod(
             math.ceil(n / e) * e for n, e in zip(self.shape, edges, strict=True)
@@ -113,9 +111,9 @@ def _checked(study: Study, row: Row) -> Extent | None:
     if not facts.get("shape") or not facts.get("dtype"):
         return None
     depth, height, width = facts["shape"]
-    return _said(
-        (depth, height, width), np.dtype(facts["dtype"]), facts.get("voxel_nm"), row
-    )
+    shape = (int(depth), int(height), int(width))
+    sparse = bool(row.get("spacing"))
+    return _after_steps(shape, np.dtype(facts["dtype"]), facts.get("voxel_nm"), row, sparse)
 
 
 def _simulated(study: Study, row: Row) -> Extent | None:
@@ -124,18 +122,20 @@ def _simulated(study: Study, row: Row) -> Extent | None:
     group = study.simulated()[Path(row["path"]).name.split(".")[0]]
     depth, height, width = group["settings"]["shape_px"]
     edge = group["settings"].get("voxel_nm") or 1e3 * group["settings"].get("voxel_um", 1)
-    return Extent(
-        (depth, height, width), ITEMSIZE.get(group["simulator"], 4), (edge, edge, edge)
-    )
+    edges = (edge, edge, edge)
+    return _after_steps((depth, height, width), np.dtype(np.float32), edges, row, False)
 
 
 def _header(study: Study, row: Row) -> Extent:
     with formats.open_source(tables.locate(row["path"], study.root), row) as source:
-        extent = _said(source.shape, source.dtype, source.voxel_nm, row)
-        sparse = extent.sparse or source.z is not None
-        return Extent(extent.shape, extent.itemsize, extent.voxel_nm, sparse)
+        sparse = bool(row.get("spacing")) or source.z is not None
+        return _after_steps(source.shape, source.dtype, source.voxel_nm, row, sparse)
 
 
-def _said(shape: tuple[int, int, int], dtype: Any, edges: Any, row: Row) -> Extent:
-    voxel_nm = (edges[0], edges[1], edges[2]) if edges else None
-    return Extent(shape, np.dtype(dtype).itemsize, voxel_nm, bool(row.get("spacing")))
+def _after_steps(
+    shape: tuple[int, int, int], dtype: Any, edges: Any, row: Row, sparse: bool
+) -> Extent:
+    """Say how large a volume is once it is cropped, binned, turned and windowed."""
+    taken = steps.read(row, shape, Path(row["path"]).name, sparse=sparse)
+    voxel_nm = taken.voxel_nm((edges[0], edges[1], edges[2])) if edges else None
+    return Extent(taken.grid, taken.dtype(np.dtype(dtype)).itemsize, voxel_nm, sparse)

@@ -19,9 +19,11 @@ from tomoglean.study import SIMULATED, slice_numbers
 #: What an HDF5 volume file of ours holds besides its voxels.
 HEAD = 10_000
 WARP_BYTES = 12 * 8
-#: Bytes of a packed voxel: of an 8-bit scan, of labels, of a segmentation's labels and
-#: confidence together, and of the zone and the normals of a mask.
-PACKED = {"grey": 0.85, "labels": 0.1, "segmented": 0.65, "zone": 0.16}
+#: Packed over plain bytes of grey values: noise does not pack.
+GREY = 0.93
+#: Bytes of a packed voxel: of labels, of a segmentation (labels and confidence), of a mask
+#: (zone, distances, normals), of scores (zero outside the zone).
+PACKED = {"labels": 0.1, "segmented": 0.65, "masked": 0.8, "classified": 0.13}
 #: Bytes of a voxel in the files of other programs, by their ending; others are small.
 OUTSIDE = {
     ".labels.mrc": 1.0,
@@ -93,13 +95,11 @@ class Sizes:
         return self.extent(artefact).voxels * size
 
     def converted(self, artefact: Artefact) -> float:
-        """Whole chunks; only single bytes are packed."""
+        """Grey values of any type, packed."""
         if "kind" in vars(artefact.at):
             return self.labels(artefact)
         extent = self.extent(artefact)
-        if extent.itemsize == 1:
-            return HEAD + extent.voxels * PACKED["grey"]
-        return HEAD + extent.stored * extent.itemsize
+        return HEAD + GREY * extent.voxels * extent.itemsize
 
     def labels(self, artefact: Artefact) -> float:
         """Packed labels."""
@@ -110,13 +110,12 @@ class Sizes:
         return HEAD + self.extent(artefact).voxels * PACKED["segmented"]
 
     def masked(self, artefact: Artefact) -> float:
-        """Distances of two bytes, zone and normals packed."""
-        extent = self.extent(artefact)
-        return HEAD + 2 * extent.stored + extent.voxels * PACKED["zone"]
+        """Zone, distances and normals, packed."""
+        return HEAD + self.extent(artefact).voxels * PACKED["masked"]
 
     def classified(self, artefact: Artefact) -> float:
-        """Scores of two bytes, not packed."""
-        return HEAD + 2 * self.extent(artefact).stored
+        """Scores, packed."""
+        return HEAD + self.extent(artefact).voxels * PACKED["classified"]
 
     def published(self, artefact: Artefact) -> float:
         """Labels and confidence as other programs store them; lists of points are small."""

@@ -215,4 +215,4 @@ class Work:
         )
         if len(axes) < 2:
             return 0.0
-        return 2.0 * extent.stored * self.sizes.classes(artefact.at.task)
+        return 2.0 * extent.chunked * self.sizes.classes(artefact.at.task)
