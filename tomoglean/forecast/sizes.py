@@ -19,8 +19,9 @@ from tomoglean.study import SIMULATED, slice_numbers
 #: What an HDF5 volume file of ours holds besides its voxels.
 HEAD = 10_000
 WARP_BYTES = 12 * 8
-#: Packed over plain bytes of grey values: noise does not pack.
-GREY = 0.93
+#: Packed over plain bytes of grey values, by bytes of a voxel: noise does not pack.
+GREY = {1: 0.85}
+USUAL_GREY = 0.93
 #: Bytes of a packed voxel: of labels, of a segmentation (labels and confidence), of a mask
 #: (zone, distances, normals), of scores (zero outside the zone).
 PACKED = {"labels": 0.1, "segmented": 0.65, "masked": 0.8, "classified": 0.13}
@@ -99,7 +100,8 @@ class Sizes:
         if "kind" in vars(artefact.at):
             return self.labels(artefact)
         extent = self.extent(artefact)
-        return HEAD + GREY * extent.voxels * extent.itemsize
+        share = GREY.get(extent.itemsize, USUAL_GREY)
+        return HEAD + share * extent.voxels * extent.itemsize
 
     def labels(self, artefact: Artefact) -> float:
         """Packed labels."""
