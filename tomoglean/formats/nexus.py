@@ -49,7 +49,7 @@ def is_data(item: Any) -> bool:
 
 
 def link(group: Any, name: str) -> int | None:
-    """Return the type of a link without following it, as h5py's own `get` does."""
+    """Return the type of a link without following it; None if there is none."""
     if not isinstance(group, h5py.Group):
         return None
     links, key = group.id.links, name.encode(errors="surrogateescape")
