@@ -29,7 +29,8 @@ test-all: setup ## also the slow tests
 
 fuzz: setup ## 10,000 damaged headers a format (FUZZ=, SEED=)
 	@seed=$${SEED:-$$RANDOM}; echo "make fuzz: seed $$seed"; \
-	TOMOGLEAN_FUZZ=$(FUZZ) TOMOGLEAN_FUZZ_SEED=$$seed pytest -rP tests/test_fuzz.py
+	TOMOGLEAN_FUZZ=$(FUZZ) TOMOGLEAN_FUZZ_SEED=$$seed \
+	pytest -rP -m "slow or not slow" tests/test_fuzz.py
 
 lint: setup ## style, types, workflow style
 	ruff check .

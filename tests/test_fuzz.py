@@ -127,6 +127,12 @@ MADE = {
 }
 
 
+QUICK = {"mrc", "em", "tiff", "hdf5-gzip"}
+CASES = [
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in MADE
+]
+
+
 class Lasting:
     """A child that goes on from file to file until one kills it."""
 
@@ -158,7 +164,7 @@ def lasting(monkeypatch):
         Lasting.child = None
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("lasting")
 def test_a_damaged_header_is_never_silent(tmp_path, name):
     ending, make = MADE[name]
@@ -185,3 +191,50 @@ def test_a_damaged_header_is_never_silent(tmp_path, name):
 
     look()
     print(f"{name}: seed {SEED}, {tally}")
+
+
+CELLS = {
+    "shape": ["3,4,5", "5,4,3", "60,1,1", "3,4,10", "3,4", "-3,-4,5", "1e9,1e9,1e9"],
+    "dtype": ["int16", ">i2", "uint16", "uint8", "float16", "float32", "object", "S2"],
+    "header_bytes": ["7", "0", "60", "67", "1e1", "-7", "99999999999999999999"],
+    "byte_order": ["little", "big", "", "native"],
+}
+TEXTS = st.text("0123456789,.-+ eEuintflo<>|\0\n", max_size=12)
+
+
+def said(content, row):
+    """Read plain voxels as a row says, by other means."""
+    order = {"big": ">", "little": "<", "": "<"}[row["byte_order"]]
+    shape = tuple(int(float(edge)) for edge in row["shape"].split(","))
+    dtype = np.dtype(row["dtype"]).newbyteorder(order)
+    assert len(content) == int(row["header_bytes"] or 0) + dtype.itemsize * np.prod(shape)
+    return np.frombuffer(content, dtype, offset=int(row["header_bytes"] or 0)).reshape(
+        shape
+    )
+
+
+@seed(SEED)
+@fuzzed
+@given(
+    cells=st.fixed_dictionaries(
+        {name: st.just(texts[0]) | st.sampled_from(texts) for name, texts in CELLS.items()}
+    ),
+    column=st.sampled_from(list(CELLS)),
+    text=st.none() | TEXTS,
+    size=st.just(127) | st.integers(1, 300),
+)
+def test_raw_voxels_are_what_the_row_says_or_refused(tmp_path, cells, column, text, size):
+    content = (bytes(range(7)) + VOLUME.tobytes()).ljust(size, b"\1")[:size]
+    path = tmp_path / "v.raw"
+    path.write_bytes(content)
+    row = {**cells, **({} if text is None else {column: text})}
+    try:
+        with open_source(path, row) as source:
+            found = source.read(slice(0, source.shape[0]))
+    except Refused as refusal:
+        told = str(refusal)
+    else:
+        told = "v.raw: "
+        assert np.array_equal(found, said(content, row), equal_nan=found.dtype.kind == "f")
+    assert told.startswith("v.raw: ")
+    assert len(told.splitlines()) == 1
