@@ -1,7 +1,7 @@
 """Bring in what scientists have, and keep out what is broken.
 
 results/checked/{volume}.json                            what a raw volume is; ok, warning or refused
-results/checked/{task}/{use}/{kind}/{volume}.json        what its labels hold; ok or warning
+results/checked/{task}/{use}/{kind}/{volume}.json        what its labels or points hold; ok or warning
 results/converted/{volume}.h5                            the volume (Z, Y, X), chunked and checksummed
 results/converted/{task}/{use}/{kind}/{volume}.h5        its labels, 255 where nobody said anything
 results/converted/{task}/{use}/points/{volume}.csv       its points in voxels
@@ -79,6 +79,7 @@ rule convert_points:
         raw=plan.raw_labels,
     output:
         points="results/converted/{task}/{use}/points/{volume}.csv",
+        checked="results/checked/{task}/{use}/points/{volume}.json",
     log:
         "logs/convert/{task}/{use}/points/{volume}.log",
     conda:

@@ -171,21 +171,13 @@ def _grids(
 def _check_points(
     rows: Sequence[Row], source: Source, volume: Row, root: str | os.PathLike[str]
 ) -> Facts:
-    """Count points; none at all is legal, and told."""
     voxel_nm = source.voxel_nm or (math.nan,) * 3
-    names = ", ".join(tables.locate(row["path"]).name for row in rows)
     taken, count = _taken(source, volume), 0
     for part, shape in _grids(rows, taken):
         edges = voxel_nm if shape == taken.shape else taken.voxel_nm(voxel_nm)
         grid = Grid(shape, edges, volume.get("volume", ""), volume)
         count += len(labels.points(part, grid, root=root).positions)
-    empty = [] if count else [f"{names}: no points at all; is that meant?"]
-    return {
-        "labels": names,
-        "verdict": "warning" if empty else "ok",
-        "messages": empty,
-        "points": count,
-    }
+    return labels.counted(rows, count)
 
 
 def _look(source: Source, row: Row, facts: Facts) -> None:
@@ -194,7 +186,8 @@ def _look(source: Source, row: Row, facts: Facts) -> None:
     _taken(source, row)
     found = _measure(source)
     facts |= found.facts()
-    facts["messages"] += found.doubts()
+    late = [line for line in source.warnings if line not in facts["messages"]]
+    facts["messages"] += [*late, *found.doubts()]
     found.refuse_unless_finite()
     if source.coloured and found.few_values:
         raise Refused(
@@ -229,14 +222,16 @@ def describe(path: str | os.PathLike[str], **row: str) -> Facts:
 def volumes_in(path: Path) -> list[Path]:
     """Find the volumes at a path: itself, or all that lie in a folder of volumes.
 
-    A folder of single images is one volume. Hidden files, and files that no format
-    knows by their ending, are passed over.
+    A folder of single images is one volume, and so is a header with its voxels beside
+    it. Hidden files, and files that no format knows by their ending, are passed over.
     """
     if not path.is_dir() or _is_one(path):
         return [path]
     inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     entries = [entry for entry in inside if entry.is_dir() or _known(entry)]
-    return [volume for entry in entries for volume in volumes_in(entry)]
+    found = [volume for entry in entries for volume in volumes_in(entry)]
+    by_files = {tuple(formats.files(volume)): volume for volume in reversed(found)}
+    return sorted(by_files.values())
 
 
 def _known(path: Path) -> bool:

@@ -601,8 +601,8 @@ def convert_points(
     *,
     unbinned: Mapping[str, str] | None = None,
     root: str | os.PathLike[str] = ".",
-) -> None:
-    """Write the points of a volume in voxels; none at all is a valid answer.
+) -> dict[str, Any]:
+    """Write the points of a volume in voxels; none at all is a valid answer, and told.
 
     Parameters
     ----------
@@ -614,9 +614,27 @@ def convert_points(
         Where the table will stand.
     unbinned
         Cells `bin1_shape`, `bin1_pixel_nm` and `binning` of the volume's row.
+
+    Returns
+    -------
+    dict
+        See `counted`.
     """
     found = [follow(row, volume, unbinned=unbinned, root=root) for row in rows]
     tables.write_points(_joined(found), path)
+    return counted(rows, sum(len(part.positions) for part in found))
+
+
+def counted(rows: Sequence[Row], count: int) -> dict[str, Any]:
+    """Say of points what `Survey.facts` says of labels: none at all is a warning."""
+    names = ", ".join(tables.locate(row["path"]).name for row in rows)
+    empty = [] if count else [f"{names}: no points at all; is that meant?"]
+    return {
+        "labels": names,
+        "verdict": "warning" if empty else "ok",
+        "messages": empty,
+        "points": count,
+    }
 
 
 def publish_picks(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tomoglean import labels
+from tomoglean import labels, provenance
 from tomoglean.stage import begin
 
 if TYPE_CHECKING:
@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-labels.convert_points(
+facts = labels.convert_points(
     snakemake.params.rows,
     snakemake.input.volume,
     snakemake.output.points,
     unbinned=snakemake.params.unbinned,
 )
+provenance.write_json(facts, snakemake.output.checked)
