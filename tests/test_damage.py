@@ -6,6 +6,7 @@ import warnings
 
 import h5py
 import mrcfile
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -57,6 +58,19 @@ def write_esrf(path, data):
     path.write_bytes(data.tobytes())
 
 
+def write_nifti(path, data):
+    image = nibabel.Nifti1Image(data.T, None)
+    image.header.set_zooms((0.005,) * 3)
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, path)
+
+
+def write_amira(path, data):
+    z, y, x = data.shape
+    text = f"# AmiraMesh BINARY-LITTLE-ENDIAN 2.1\ndefine Lattice {x} {y} {z}\n"
+    path.write_bytes(text.encode() + b"Lattice { float Data } @1\n@1\n" + data.tobytes())
+
+
 FORMATS = {
     "v.mrc": (write_mrc, {}),
     "v.mrc.gz": (write_mrc_gz, {}),
@@ -67,6 +81,9 @@ FORMATS = {
     "v.tif": (lambda p, d: tifffile.imwrite(p, d, photometric="minisblack"), {}),
     "v.h5": (write_hdf5, {}),
     "v": (write_slices, {}),
+    "v.nii": (write_nifti, {}),
+    "v.nii.gz": (write_nifti, {}),
+    "v.am": (write_amira, {}),
     "v.raw": (lambda p, d: p.write_bytes(d.tobytes()), {"dtype": "float32"}),
 }
 FILES = [name for name in FORMATS if name != "v"]

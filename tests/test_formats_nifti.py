@@ -181,13 +181,13 @@ def test_an_extension_before_the_voxels_is_skipped(tmp_path):
         ({"dim": (5, 5, 4, 3, 1, 3, 1, 1)}, "one volume a file"),
         ({"dim": (3, 5, 4, -3, 1, 1, 1, 1)}, "one volume"),
         ({"dim": (0, 5, 4, 3, 1, 1, 1, 1)}, "one volume"),
-        ({"dim": (99, 5, 4, 3, 1, 1, 1, 1)}, "expected"),
+        ({"dim": (99, 5, 4, 3, 1, 1, 1, 1)}, "one volume"),
         ({"dim": (3, 32767, 32767, 32767, 1, 1, 1, 1)}, "bytes"),
         ({"dim": (3, 5, 4, 4, 1, 1, 1, 1)}, "bytes"),
         ({"code": 128, "bits": 24}, r"real numbers, found the datatype 128"),
         ({"code": 32, "bits": 64}, r"datatype 32"),
-        ({"code": 1}, r"v\.nii"),
-        ({"code": 9999}, r"v\.nii"),
+        ({"code": 1}, "real numbers, found the datatype 1"),
+        ({"code": 9999}, "damage"),
         ({"offset": 0}, "behind the header"),
         ({"offset": -9000}, "behind the header"),
         ({"offset": np.nan}, "behind the header"),
@@ -275,3 +275,8 @@ def test_a_damaged_header_is_read_or_refused(tmp_path):
         with contextlib.suppress(Refused):
             assert read(tmp_path / "v.nii").size
     assert os.listdir(tmp_path) == ["v.nii"]
+
+
+def test_a_row_that_tells_the_voxel_size_is_enough(tmp_path):
+    source = header(by_hand(tmp_path / "v.nii", units=0), voxel_nm="4")
+    assert (source.voxel_nm, source.warnings) == ((4, 4, 4), [])

@@ -106,7 +106,8 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     """Open an AmiraMesh file; packed voxels are unpacked forward, slab by slab."""
     header = _header(path)
     warnings: list[str] = []
-    hint_nm, origin_nm = _place(path, header, warnings)
+    told = list[str]() if row.get("voxel_nm") else warnings
+    hint_nm, origin_nm = _place(path, header, told)
     with path.open("rb") as file:
         read = _reader(path, file, header)
         yield Source(

@@ -40,6 +40,7 @@ HEADERS = {348: "Nifti1Header", 540: "Nifti2Header"}
 MAGIC = {348: (b"n+1\0", 344), 540: (b"n+2\0", 4)}
 DEFLATE_RATIO = 1032
 TOLERANCE = 1e-3
+UNKNOWN_SIZE = "its voxel size is not known"
 MOST_AXES = 7
 
 
@@ -102,6 +103,8 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
         if not packed and (extra := path.stat().st_size - layout.end):
             warnings.append(f"{path.name}: {extra} bytes follow the voxels and are ignored")
         hint_nm, origin_nm = _place(path, header, warnings)
+        if row.get("voxel_nm") and np.isnan(hint_nm).any():
+            warnings = [line for line in warnings if UNKNOWN_SIZE not in line]
         yield Source(
             path.name,
             layout.shape,
@@ -196,7 +199,7 @@ def _place(path: Path, header: Any, warnings: list[str]) -> tuple[Triple, Triple
     edges = np.abs(np.asarray(header["pixdim"][1:4], np.float64)[::-1]) * unit_nm
     if math.isnan(unit_nm) or not (np.isfinite(edges) & (edges > 0)).all():
         warnings.append(
-            f"{path.name}: its voxel size is not known (pixdim"
+            f"{path.name}: {UNKNOWN_SIZE} (pixdim"
             f" {header['pixdim'][1:4].tolist()}, unit code"
             f" {int(header['xyzt_units']) & UNIT_BITS}); fill in voxel_nm"
         )

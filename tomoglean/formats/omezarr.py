@@ -67,7 +67,8 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     array = zarrays.layout(chosen.node, path)
     order = _order(chosen, array.shape, path)
     warnings = _unwritten(array, path)
-    hint_nm, origin_nm = _place(chosen, order, path, warnings)
+    told = list[str]() if row.get("voxel_nm") else warnings
+    hint_nm, origin_nm = _place(chosen, order, path, told)
     data = zarrays.opened(array, path.name)
 
     def read(part: slice) -> Array:

@@ -306,7 +306,7 @@ class Page:
         size, part = self.in_memory, self._pixels(*self.segment)
         if size > MOST_BYTES_PER_SLICE or part > MOST_BYTES_PER_SEGMENT + size:
             raise tags.damaged(
-                "slices of at most 1 GiB", f"{edges[0]} x {edges[1]} in {edges[2:]}"
+                "slices of at most 256 MiB", f"{edges[0]} x {edges[1]} in {edges[2:]}"
             )
 
 
