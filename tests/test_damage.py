@@ -59,10 +59,7 @@ def write_esrf(path, data):
 
 
 def write_nifti(path, data):
-    image = nibabel.Nifti1Image(data.T, None)
-    image.header.set_zooms((0.005,) * 3)
-    image.header.set_xyzt_units("micron")
-    nibabel.save(image, path)
+    nibabel.save(nibabel.Nifti1Image(data.T, None), path)
 
 
 def write_amira(path, data):
