@@ -344,11 +344,10 @@ def segmented(tmp_path):
     """Write a small segmentation of which every part is known."""
     path = tmp_path / "mini.h5"
     volumes.write(
-        Volume(WITH_UNKNOWN, EDGES_NM),
+        Volume(WITH_UNKNOWN, EDGES_NM, origin_nm=ORIGIN_NM),
         path,
         extra={"confidence": STAGES["confidence"]},
         classes=json.dumps(CLASSES),
-        origin_nm=ORIGIN_NM,
     )
     return path
 

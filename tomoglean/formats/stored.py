@@ -119,7 +119,7 @@ def _placed(
 ) -> tuple[Triple, Triple, list[str]]:
     """Return voxel edges, origin (both z, y, x in nm) and what is odd about them."""
     edges = np.array(volume.voxel_nm)
-    origin = np.array(attrs.get("origin_nm", (0.0, 0.0, 0.0)), float)
+    origin = np.array(volume.origin_nm, float)
     origin += np.array(attrs.get("offset_voxel", (0.0, 0.0, 0.0))) * edges
     warnings = []
     if volume.z is not None and len(volume.z):
