@@ -1,12 +1,10 @@
 """A second complex is one block of config and its label rows, never code."""
 
-import contextlib
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from tomoglean import formats
 from tomoglean.config import complete
 from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
@@ -58,13 +56,6 @@ def test_published_volumes_cost_one_job_a_volume_layer_and_format(tmp_path):
     assert found["segment"] == 3
 
 
-def zarr_is_written():
-    with contextlib.suppress(Refused):
-        return bool(formats.writer_of("volume.ome.zarr"))
-    return False
-
-
-@pytest.mark.skipif(not zarr_is_written(), reason="no writer of OME-Zarr")
 def test_a_published_zarr_is_a_folder_and_stays(tmp_path):
     study = volumes_published(tmp_path, "ome-zarr")
     done = snakemake(ROOT, study, "membrane_publish")
