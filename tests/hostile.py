@@ -157,7 +157,7 @@ def h5_chunk_bomb(folder):
 
     def fill(file):
         data = packed(file, (64, 64, 64), (64, 64, 64))
-        data.id.write_direct_chunk((0, 0, 0), zeros(zlib.compressobj(9)))
+        data.id.write_direct_chunk((0, 0, 0), zeros(zlib.compressobj(9), 3 << 28))
 
     return hdf5(folder / "chunk.h5", fill)
 

@@ -207,10 +207,9 @@ def said(content, row):
     order = {"big": ">", "little": "<", "": "<"}[row["byte_order"]]
     shape = tuple(int(float(edge)) for edge in row["shape"].split(","))
     dtype = np.dtype(row["dtype"]).newbyteorder(order)
-    assert len(content) == int(row["header_bytes"] or 0) + dtype.itemsize * np.prod(shape)
-    return np.frombuffer(content, dtype, offset=int(row["header_bytes"] or 0)).reshape(
-        shape
-    )
+    start = int(row["header_bytes"] or 0)
+    assert len(content) == start + dtype.itemsize * np.prod(shape)
+    return np.frombuffer(content, dtype, offset=start).reshape(shape)
 
 
 @seed(SEED)
