@@ -111,10 +111,14 @@ def _formats(readers: Sequence[formats.Reader | particles.Reader]) -> str:
     )
     rows = [
         f"| {reader.FORMAT.name} | {_endings(reader.FORMAT)} | {reader.FORMAT.reads} |"
-        f" {'yes' if hasattr(reader, 'write') else ''} | {reader.FORMAT.library} |"
+        f" {'yes' if _is_written(reader) else ''} | {reader.FORMAT.library} |"
         for reader in readers
     ]
     return head + "\n".join(rows) + "\n"
+
+
+def _is_written(reader: formats.Reader | particles.Reader) -> bool:
+    return hasattr(reader, "write") or formats.is_written(reader.FORMAT)
 
 
 def _endings(line: formats.Format) -> str:

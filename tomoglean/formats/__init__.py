@@ -267,6 +267,11 @@ def writer_of(path: str | os.PathLike[str]) -> Writer:
     )
 
 
+def is_written(line: Format) -> bool:
+    """Whether volumes can be written in a format, not only read."""
+    return any(set(endings) & set(line.endings) for endings in _writers())
+
+
 @functools.cache
 def _writers() -> dict[tuple[str, ...], Writer]:
     found = {}
