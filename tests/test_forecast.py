@@ -256,6 +256,7 @@ def test_every_artefact_of_a_study_has_a_size(plain):
     assert all(known.of(artefact) for artefact in wanted.values())
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_the_same_jobs_and_is_never_refused(plain):
     done = snakemake(ROOT, plain, "-n", "--quiet", "rules", FAKE_FREE="0")
     assert done.returncode == 0, done.stderr
@@ -442,6 +443,7 @@ def test_a_run_that_would_fill_the_disk_starts_no_job(plain):
     assert not (plain / "results").exists()
 
 
+@pytest.mark.slow
 def test_after_a_refusal_less_can_be_asked_for(plain):
     free = str(round(1.2 * (4 * 2e3 + 4 * forecast.RECORDS + forecast.REPORT)))
     assert snakemake(ROOT, plain, "bone_check", FAKE_FREE="0").returncode == 1

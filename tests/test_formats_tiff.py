@@ -289,7 +289,8 @@ BOMBS = [
     *(bomb_directories, bomb_png),
 ]
 OPEN = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from tomoglean.formats import open_source
 from tomoglean.provenance import Refused
 for path in sys.argv[1:]:
@@ -299,7 +300,7 @@ for path in sys.argv[1:]:
         print("read", path)
     except Refused as refusal:
         print(refusal)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
 """
 
 

@@ -74,6 +74,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", MADE)
 def test_picks_are_handed_to_other_programs(made, ending):
     grid = Grid(SHAPE, VOXEL_NM, "u", UNBINNED)
@@ -85,6 +86,7 @@ def test_picks_are_handed_to_other_programs(made, ending):
         np.testing.assert_allclose(found.normals, NORMALS, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_points_of_other_programs_are_brought_in(made):
     found = tables.read_points(made / CONVERTED)
     assert found.positions.tolist() == [[1, 2, 3]]

@@ -56,6 +56,7 @@ def test_published_volumes_cost_one_job_a_volume_layer_and_format(tmp_path):
     assert found["segment"] == 3
 
 
+@pytest.mark.slow
 def test_a_published_zarr_is_a_folder_and_stays(tmp_path):
     study = volumes_published(tmp_path, "ome-zarr")
     done = snakemake(ROOT, study, "membrane_publish")
