@@ -193,6 +193,26 @@ def test_a_damaged_header_is_never_silent(tmp_path, name):
     print(f"{name}: seed {SEED}, {tally}")
 
 
+@pytest.mark.parametrize(
+    ("name", "bite"),
+    [
+        ("tiff", (">I", 88, 1)),  # the strip begins in a value of another tag
+        ("tiff-imagej", ("<B", 90, 90)),
+        ("tiff-imagej", ("<H", 54, 3)),  # CCITT of 16 bits decodes to zeros
+        ("hdf5-gzip", ("<I", 2464, 3)),  # the chunk stands beside the grid
+        ("hdf5-gzip", ("<B", 2493, 46)),  # HDF5 lists the chunk but does not find it
+        ("hdf5-gzip", (">H", 2494, 8)),
+    ],
+)
+@pytest.mark.usefixtures("lasting")
+def test_damage_that_once_was_silent_is_refused(tmp_path, name, bite):
+    ending, make = MADE[name]
+    path = tmp_path / ending
+    voxels = make(path)
+    path.write_bytes(bitten(path.read_bytes(), [bite], voxels)[0])
+    assert outcome(path) == "refused"
+
+
 CELLS = {
     "shape": ["3,4,5", "5,4,3", "60,1,1", "3,4,10", "3,4", "-3,-4,5", "1e9,1e9,1e9"],
     "dtype": ["int16", ">i2", "uint16", "uint8", "float16", "float32", "object", "S2"],

@@ -24,6 +24,7 @@ FORMAT_NAME = "HDF5"
 MOST_OBJECTS = 10_000
 MOST_LINKS = 32
 MOST_CHUNKS = 1_000_000
+MOST_SEARCHED = 100_000
 MOST_SOURCES = 4096
 MOST_NESTED = 8
 MOST_CHUNK_BYTES = 1 << 27
@@ -307,7 +308,8 @@ def _chunks_fit(data: Any) -> bool:
     """Tell whether chunks stand on the grid, lie in the file and can be unpacked.
 
     Filters may be left out for a chunk that they would not make smaller; if all are, it
-    has its full size. At most a million chunks are looked at.
+    has its full size. At most a million chunks are looked at, and searched for up to a
+    hundred thousand.
     """
     found: list[tuple[int, ...]] = []
 
@@ -327,9 +329,22 @@ def _chunks_fit(data: Any) -> bool:
     )
     in_file = (start + size <= Path(data.file.filename).stat().st_size).all()
     unpacked = mask & every == every
+    if len(found) <= MOST_SEARCHED and not all(_is_found(data, chunk) for chunk in found):
+        return False
     return bool(
         on_grid and in_file and (mask <= every).all() and (size[unpacked] == whole).all()
     )
+
+
+def _is_found(data: Any, chunk: tuple[int, ...]) -> bool:
+    """Tell whether HDF5 finds a chunk that it lists: if not, it reads zeros silently."""
+    try:
+        data.id.read_direct_chunk(chunk[: data.ndim], out=np.empty(0, np.uint8))
+    except ValueError:
+        return True  # the chunk is there, and too large for no bytes
+    except RuntimeError:
+        return False
+    return False
 
 
 def _cover(sources: list[Any], data: Any) -> bool:

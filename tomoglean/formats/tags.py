@@ -161,7 +161,8 @@ class Tags:
         kinds = {entry.kind for entry in found.values()}
         if len(found) != len(known) or not kinds <= WHOLE.keys():
             raise self.damaged("every tag once, as whole numbers", sorted(found))
-        return Directory(self, place, number * width, found)
+        apart = np.column_stack([places, sizes]).astype(np.int64)[sizes > inline]
+        return Directory(self, place, number * width, found, apart)
 
     def read(self, entry: Entry) -> Numbers:
         """Read the numbers of a tag."""
@@ -176,12 +177,16 @@ class Tags:
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags of one page; `place` and `size` tell where they stand in the file."""
+    """The tags of one page; `place` and `size` tell where they stand in the file.
+
+    `apart` has the place and size of every value that does not fit into its entry.
+    """
 
     tags: Tags
     place: int
     size: int
     entries: dict[int, Entry]
+    apart: Numbers
 
     def numbers(self, code: int, most: int = MOST_SAMPLES) -> Numbers:
         """Read a tag, of at most so many numbers; none if it is not there."""
@@ -295,6 +300,8 @@ class Page:
                 f"{tags.path.name}: expected one of the compressions {known}, found number"
                 f" {kind}; save it without loss, as deflate or uncompressed"
             )
+        if DECODED[kind] == "CCITT" and self.bits != 1:
+            raise tags.damaged("CCITT pages of 1 bit", f"{self.bits} bits")
         edges = (self.width, self.length, *self.segment)
         depths = (self.directory.get(DEPTH, 1), self.directory.get(TILE_DEPTH, 1))
         if min(edges) < 1 or not 1 <= self.bits <= 128 or depths != (1, 1):
@@ -321,7 +328,7 @@ def verify(path: Path) -> None:
     Raises
     ------
     Refused
-        If a table or a strip lies outside the file, two of them overlap, plain strips
+        If a table, a value or a strip lies outside the file, two overlap, plain strips
         are longer or shorter than their rows, or few bytes claim to be very many.
     """
     with path.open("rb") as file:
@@ -332,6 +339,7 @@ def verify(path: Path) -> None:
         _refuse_bombs(tags, pages)
         taken = [np.array([[page.directory.place, page.directory.size] for page in pages])]
         taken += [_segments(page) for page in pages]
+        taken += [_merged(np.concatenate([page.directory.apart for page in pages]))]
         _refuse_overlaps(tags, np.concatenate(taken))
 
 
@@ -367,6 +375,15 @@ def _segments(page: Page) -> Numbers:
             f"plain strips of {needed.max()} bytes", f"{sizes.min()} to {sizes.max()}"
         )
     return np.column_stack([starts, sizes])
+
+
+def _merged(apart: Numbers) -> Numbers:
+    """Unite values that stand in one place: pages may share them, but not with strips."""
+    apart = apart[np.argsort(apart[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(apart.sum(axis=1))
+    first = np.append(True, apart[1:, 0] > ends[:-1]) if len(apart) else np.zeros(0, bool)
+    starts = apart[first, 0]
+    return np.column_stack([starts, ends[np.roll(first, -1)] - starts])
 
 
 def _refuse_bombs(tags: Tags, pages: list[Page]) -> None:
