@@ -484,6 +484,19 @@ def test_more_than_one_series_in_a_folder_is_refused(tmp_path, names):
         read(write_slices(tmp_path / "v", names))
 
 
+@pytest.mark.parametrize("odd", ["broken link", "pipe", "folder"])
+def test_slices_that_are_no_files_are_refused_and_not_opened(tmp_path, odd):
+    folder = write_slices(tmp_path / "v", ["1.tif", "2.tif", "3.tif"])
+    make = {
+        "broken link": lambda path: path.symlink_to("gone.tif"),
+        "pipe": os.mkfifo,
+        "folder": lambda path: path.mkdir(),
+    }
+    make[odd](folder / "4.tif")
+    with pytest.raises(Refused, match=r"^4\.tif: expected a slice, found no file"):
+        header(folder)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "v").mkdir()
     with pytest.raises(Refused, match="found 0"):

@@ -12,7 +12,7 @@ import watched
 MOST_BYTES = 512 << 20
 QUICK = {
     *("h5_external_link", "h5_external_storage", "h5_shape_bomb", "h5_chunk_bomb"),
-    *("h5_contiguous_bomb", "tiff_tile_bomb", "fifo"),
+    *("h5_contiguous_bomb", "tiff_tile_bomb", "fifo", "slices_of_pipes"),
 }
 CASES = [
     pytest.param(make, id=name, marks=[] if name in QUICK else pytest.mark.slow)

@@ -88,6 +88,11 @@ def number(folder: Path) -> dict[int, Path]:
         for file in sorted(folder.iterdir())
         if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
     ]
+    if odd := [file for file in files if not file.is_file()]:
+        raise Refused(
+            f"{odd[0].name}: expected a slice, found no file (a broken link, a pipe?);"
+            " copy it again or take it out of the folder"
+        )
     kinds = {ENDINGS[file.suffix.lower()] for file in files}
     words = {tuple(re.split(r"\d+", file.stem)) for file in files}
     columns = zip(
