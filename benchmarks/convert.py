@@ -10,6 +10,7 @@ is MB a second of CPU time. h5py's gzip packs a quarter of the volume only.
 """
 
 import argparse
+import contextlib
 import gc
 import math
 import os
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,9 @@ WAYS = {
 }
 
 
-def speeds(folder: Path, rounds: int) -> list[str]:
-    """Run every way in turn, round after round; give a table."""
-    lines = [
+def speeds(folder: Path, rounds: int) -> Iterator[str]:
+    """Run every way in turn, round after round; give the lines of a table."""
+    yield from [
         "| voxels | way | MB/s (slowest - fastest) | of the copy | MB/CPU-s | ratio |",
         "|---|---|---|---|---|---|",
     ]
@@ -126,11 +127,10 @@ def speeds(folder: Path, rounds: int) -> list[str]:
             columns = zip(*shots, strict=True)
             wall, cpu, ratio = (statistics.median(column) for column in columns)
             walls = [shot[0] for shot in shots]
-            lines.append(
+            yield (
                 f"| {kind} | {way} | {wall:.0f} ({min(walls):.0f} - {max(walls):.0f}) |"
                 f" {100 * wall / copy:.0f} % | {cpu:.0f} | {ratio:.2f} |"
             )
-    return lines
 
 
 def _timed(
@@ -146,12 +146,12 @@ def _timed(
     return size / 1e6 / wall, size / 1e6 / max(cpu, 1e-3), ratio
 
 
-def memory(folder: Path, gigabytes: float) -> list[str]:
+def memory(folder: Path, gigabytes: float) -> Iterator[str]:
     """Convert a large volume in a process of its own; tell its private memory."""
     edge = round((gigabytes * 1e9 / 4) ** (1 / 3))
     flat = (max(2, round(gigabytes * 1e9 / 4 / 6000**2)), 6000, 6000)
     cube = (edge, edge, edge)
-    lines = [
+    yield from [
         "| volume | steps | MB/s | private memory (peak RssAnon), MB | VmHWM, MB |",
         "|---|---|---|---|---|",
     ]
@@ -173,11 +173,10 @@ def memory(folder: Path, gigabytes: float) -> list[str]:
         seconds, anonymous, peak = _watched(folder, source, row)
         told = ", ".join(f"{key} {value}" for key, value in steps.items()) or "none"
         edges = " x ".join(map(str, shape))
-        lines.append(
+        yield (
             f"| {name}, {edges} float32 ({size / 1e9:.1f} GB) | {told} |"
             f" {size / 1e6 / seconds:.0f} | {anonymous:.0f} | {peak:.0f} |"
         )
-    return lines
 
 
 def _write_big(path: Path, shape: tuple[int, int, int]) -> None:
@@ -215,10 +214,11 @@ def _watched(folder: Path, source: Path, row: dict[str, str]) -> tuple[float, fl
 def _sample(child: subprocess.Popen[bytes], peaks: dict[str, float]) -> None:
     status = Path(f"/proc/{child.pid}/status")
     while child.poll() is None:
-        for line in status.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in peaks:
-                peaks[name] = max(peaks[name], int(value.split()[0]) / 1000)
+        with contextlib.suppress(OSError):  # it has just ended
+            for line in status.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in peaks:
+                    peaks[name] = max(peaks[name], int(value.split()[0]) / 1000)
         time.sleep(0.005)
 
 
@@ -230,11 +230,16 @@ def main() -> None:
     parser.add_argument("--big", type=float, default=0, help="GB of the large volume")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        lines = speeds(Path(name), options.rounds) if options.rounds else []
-        if options.big:
-            lines += ["", *memory(Path(name), options.big)]
-    lines.append(f"\nLoad {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.")
-    sys.stdout.write("\n".join(lines) + "\n")
+        for line in speeds(Path(name), options.rounds) if options.rounds else ():
+            _say(line)
+        for line in memory(Path(name), options.big) if options.big else ():
+            _say(line)
+    _say(f"\nLoad {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
