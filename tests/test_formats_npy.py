@@ -1,4 +1,5 @@
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -146,3 +147,10 @@ def test_a_giant_shape_allocates_nothing(tmp_path):
     path.write_bytes(head)
     with pytest.raises(Refused, match=r"^v\.npy: expected"):
         read(path)
+
+
+def test_a_header_longer_than_any_array_needs_is_not_read(tmp_path):
+    path = tmp_path / "v.npy"
+    path.write_bytes(b"\x93NUMPY\x02\0" + struct.pack("<I", 65537) + b" " * 65537)
+    with pytest.raises(Refused, match=r"^v\.npy: expected a header of at most 64 KiB"):
+        header(path)

@@ -20,6 +20,7 @@ FORMAT = Format(
     "one array (z, y, x) of numbers, C or Fortran order, both byte orders; .npz is refused",
     "numpy",
 )
+MOST_HEADER_BYTES = 1 << 16
 READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -56,6 +57,13 @@ def _map(path: Path) -> Array:
                 f"{path.name}: expected version 1.0 or 2.0 of the format, found"
                 f" {version[0]}.{version[1]}; save the volume as plain numbers"
             )
+        length = int.from_bytes(file.read(2 * version[0]), "little")
+        if length > MOST_HEADER_BYTES:  # numpy would read it whole and refuse it then
+            raise Refused(
+                f"{path.name}: expected a header of at most 64 KiB, found {length} bytes;"
+                " copy the file again"
+            )
+        file.seek(np.lib.format.MAGIC_LEN)
         shape, fortran, dtype = READERS[version](file)
         offset = file.tell()
     _refuse_unless_volume(path, shape, dtype)
