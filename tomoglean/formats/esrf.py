@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tomoglean.formats.raw import exactly
+from tomoglean.formats.raw import exactly, lies_beside
 from tomoglean.formats.source import UNKNOWN, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
 
@@ -48,7 +48,7 @@ def files(path: Path, row: Row) -> list[Path]:
 def open_file(path: Path, row: Row) -> Iterator[Source]:
     """Open the pair of text and voxels; the size of the file must fit exactly."""
     info, voxels = _info(path), _voxels(path)
-    if not voxels.is_file():
+    if not lies_beside(voxels, info):
         raise Refused(
             f"{info.name}: expected its voxels {voxels.name} beside it, found none; copy"
             " both files of the pair"

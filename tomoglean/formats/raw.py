@@ -49,12 +49,14 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
 
 
 def _dtype(path: Path, row: Row) -> np.dtype[Any]:
-    order = BYTE_ORDERS.get(row.get("byte_order") or "")
+    said = row.get("byte_order") or {"<": "little", ">": "big"}.get(row["dtype"][:1], "")
+    order = BYTE_ORDERS.get(said)
     try:
         dtype = np.dtype(row["dtype"])
     except TypeError:
         dtype = np.dtype(object)
-    if order is None or dtype.kind not in "iuf":
+    contradicted = row["dtype"][0] in "<>" and row["dtype"][0] != order
+    if order is None or contradicted or dtype.kind not in "iuf":
         raise Refused(
             f"{path.name}: expected dtype such as uint16 or float32 and byte_order little"
             f" or big, found {row['dtype']!r}, {row.get('byte_order')!r}; correct the row"
@@ -70,6 +72,12 @@ def _header_bytes(path: Path, row: Row) -> int:
             " correct the row"
         )
     return int(text)
+
+
+def lies_beside(voxels: Path, header: Path) -> bool:
+    """Tell whether voxels lie in the folder of their header, wherever links lead to."""
+    folders = (header.absolute().parent.resolve(), header.resolve().parent)
+    return voxels.is_file() and voxels.resolve().parent in folders
 
 
 def exactly(

@@ -32,6 +32,7 @@ FORMAT = Format(
 )
 ENDINGS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG"}
 ANY = "any"
+PNG_KIND, WIDE = 25, 16
 BYTES = {"1": 1, "L": 1, "P": 1, "LA": 2, "I;16": 2, "I;16B": 2, "RGB": 3}
 
 
@@ -159,8 +160,20 @@ def _read_tiff(path: Path) -> tuple[Array, Triple, list[str]]:
 def _read_png(path: Path) -> Array:
     with Image.open(path, formats=["PNG"]) as image:
         _refuse_bombs(path, image.width * image.height * BYTES.get(image.mode, 4))
+        _refuse_narrowed(path)
         plain = image.mode in {"1", "L", "I", "I;16", "I;16B"}
         return np.asarray(image if plain else image.convert("RGB"))
+
+
+def _refuse_narrowed(path: Path) -> None:
+    """Refuse colours, or grey with transparency, of 16 bits: Pillow keeps 8 of them."""
+    with path.open("rb") as file:
+        bits, kind = file.read(PNG_KIND + 1)[PNG_KIND - 1 :]
+    if bits == WIDE and kind != 0:
+        raise Refused(
+            f"{path.name}: expected grey values, or colours of 8 bits, found 16 bits of"
+            f" PNG's colour type {kind}; save the slices as plain grey values"
+        )
 
 
 def _refuse_bombs(path: Path, expected: int) -> None:

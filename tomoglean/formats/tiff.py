@@ -259,7 +259,14 @@ def _agrees(
     file: Any, ome: Mapping[str, str], shape: tuple[int, int, int], path: Path
 ) -> None:
     """Refuse a stack that is not what its own description says."""
-    told = (file.imagej_metadata or {}).get("images", shape[0])
+    imagej = file.imagej_metadata or {}
+    told = imagej.get("images", shape[0])
+    channels = imagej.get("channels", 1)
+    if channels != 1 and len(_plane(file.pages.first)) == 2:
+        raise Refused(
+            f"{path.name}: expected one stack (Z, Y, X), found {channels} channels; write"
+            " one channel a file"
+        )
     sizes = {axis: int(ome.get(f"Size{axis}", 1)) for axis in "CTZ"} if ome else {}
     coloured = ome and file.pages.first.samplesperpixel == sizes["C"]
     if sizes and (sizes["T"], 1 if coloured else sizes["C"]) != (1, 1):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tomoglean.formats.raw import exactly
+from tomoglean.formats.raw import exactly, lies_beside
 from tomoglean.formats.source import UNKNOWN, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
 
@@ -70,10 +70,11 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     header = _header(path)
     told = _look(header)
     voxels = header.parent / told.name
-    if not voxels.is_file() or (path.suffix.lower() == ".vol" and voxels.name != path.name):
+    there = lies_beside(voxels, header)
+    if not there or (path.suffix.lower() == ".vol" and voxels.name != path.name):
         raise Refused(
             f"{header.name}: expected its voxels {told.name} beside it, found"
-            f" {'none' if not voxels.is_file() else path.name}; copy both files of the pair"
+            f" {path.name if there else 'none'}; copy both files of the pair"
         )
     data = exactly(voxels, told.shape, told.dtype, told.skipped)
     yield Source(
