@@ -476,10 +476,11 @@ def _fingerprint(stage: str, uses: tuple[str, ...]) -> str:
 
 def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:
     """Modules that read some files; a file of no known format is the check's matter."""
-    modules = set()
+    modules = set[str]()
     for row in rows:
         with contextlib.suppress(provenance.Refused):
-            modules.add(formats.reader_of(tables.locate(row["path"]), row).__name__)
+            reader = formats.reader_of(tables.locate(row["path"]), row)
+            modules |= {reader.__name__, *getattr(reader, "USES", ())}
     return tuple(sorted(modules))
 
 

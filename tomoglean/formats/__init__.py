@@ -10,6 +10,8 @@ open_file(path, row)
     Context manager that yields a `Source`.
 files(path, row)
     Only where voxels lie in other files than `path`: all that are read.
+USES
+    Only where it runs modules by name, as in a child process: their full names.
 write(source, path)
     Only where the format is also written: a `Source` that has its `voxel_nm`, slab by
     slab, atomically, with voxel size and origin. A module that only writes (`write_mrc`)
@@ -27,7 +29,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -176,8 +178,9 @@ def open_source(path: str | os.PathLike[str], row: Row | None = None) -> Iterato
         If the file is missing, damaged, of no known format, or not as its row says.
     """
     path, row = Path(path), row or {}
-    _exists(path)
-    reader = reader_of(path, row)
+    with readable(path.name, "file or folder"):
+        _exists(path)
+        reader = reader_of(path, row)
     with contextlib.ExitStack() as stack:
         with readable(path.name, reader.FORMAT.name):
             source = stack.enter_context(reader.open_file(path, row))
@@ -205,6 +208,13 @@ def _exists(path: Path) -> None:
     refuse_holes(path)
 
 
+def _is_dtype(text: str, dtype: np.dtype[Any]) -> bool:
+    try:
+        return np.dtype(text).newbyteorder("=") == dtype
+    except TypeError:
+        return False
+
+
 def _agrees(source: Source, row: Row) -> None:
     if text := row.get("shape"):
         shape = parse_shape(text, f"{source.name}: shape")
@@ -213,7 +223,7 @@ def _agrees(source: Source, row: Row) -> None:
                 f"{source.name}: expected the shape {shape} of its row, found"
                 f" {source.shape}; correct the row or the file"
             )
-    if (text := row.get("dtype")) and np.dtype(text).newbyteorder("=") != source.dtype:
+    if (text := row.get("dtype")) and not _is_dtype(text, source.dtype):
         raise Refused(
             f"{source.name}: expected the dtype {text} of its row, found"
             f" {source.dtype}; correct the row or the file"

@@ -213,7 +213,8 @@ def _cautions(name: str, chosen: Reconstruction) -> list[str]:
 
 def _logs(chosen: Reconstruction) -> list[Path]:
     """Find the log beside the folder of slices: of its binning, else of older name."""
-    inside = sorted(chosen.folder.parent.glob("reco*.log"))
+    logs = chosen.folder.parent.glob("reco*.log")
+    inside = sorted(log for log in logs if log.is_file())
     own = [log for log in inside if log.stem.endswith(f"rawBin{chosen.raw_bin}")]
     return own or [log for log in inside if log.name == "reco.log"]
 

@@ -28,6 +28,7 @@ FORMAT = Format(
     "h5py",
 )
 INSIDE = "tomoglean.formats.hdf5_inside"
+USES = (INSIDE,)
 BLOCK_BYTES = 1 << 26
 NUMBER = re.compile(r"[<>|=]?[biufc][0-9]{1,2}")
 

@@ -279,6 +279,8 @@ def _files(array: Layout, root: Path) -> Iterator[Path]:
             if re.fullmatch(r"(c[./])?\d{1,18}([./]\d{1,18})*", place):
                 numbers = [int(text) for text in re.findall(r"\d+", place)]
                 if len(numbers) == len(grid) and np.all(np.less(numbers, grid)):
+                    if not Path(base, name).is_file():
+                        raise _damaged(root, "chunks in files", f"{place}, which is none")
                     yield Path(base, name)
 
 
