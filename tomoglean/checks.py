@@ -174,8 +174,9 @@ def _check_points(
     voxel_nm = source.voxel_nm or (math.nan,) * 3
     taken, count = _taken(source, volume), 0
     for part, shape in _grids(rows, taken):
+        depth = shape[0] if source.z is None else int(source.z.max()) + 1
         edges = voxel_nm if shape == taken.shape else taken.voxel_nm(voxel_nm)
-        grid = Grid(shape, edges, volume.get("volume", ""), volume)
+        grid = Grid((depth, *shape[1:]), edges, volume.get("volume", ""), volume)
         count += len(labels.points(part, grid, root=root).positions)
     return labels.counted(rows, count)
 

@@ -300,6 +300,7 @@ def assemble(
         for row in rows:
             path = tables.locate(row["path"], root)
             source = stack.enter_context(open_source(path, {**row, "spacing": "any"}))
+            _refuse_complex(source)
             known = given if colours else by_materials(source, classes) or given
             given_by.append((source, pages(source, row, shape, z=z, first=first), known))
             if remarks is not None:
@@ -309,6 +310,14 @@ def assemble(
             for source, page_of, known in given_by:
                 _lay_over(labels, source, page_of[slab], known)
             yield labels
+
+
+def _refuse_complex(source: Source) -> None:
+    if source.dtype.kind not in "iuf":
+        raise Refused(
+            f"{source.name}: expected labels as whole numbers, found {source.dtype}; save"
+            " the labels themselves"
+        )
 
 
 def _remarks(source: Source) -> list[str]:

@@ -1,0 +1,164 @@
+"""What falls between the parts of the intake: row and file, check and conversion, links."""
+
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+
+from tomoglean import checks, plan
+from tomoglean.formats import raw
+
+VOLUME = np.arange(1, 61, dtype=np.uint16).reshape(3, 4, 5)
+RAW = {"shape": "3,4,5", "voxel_nm": "1"}
+
+
+@pytest.fixture
+def volume(tmp_path):
+    with mrcfile.new(tmp_path / "v.mrc") as file:
+        file.set_data(VOLUME)
+        file.voxel_size = 10
+    return {"path": str(tmp_path / "v.mrc")}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "order"), [(">u2", ""), (">u2", "big"), ("uint16", "big")]
+)
+def test_a_byte_order_in_the_dtype_counts(tmp_path, dtype, order):
+    (tmp_path / "v.raw").write_bytes(VOLUME.astype(">u2").tobytes())
+    row = {"path": str(tmp_path / "v.raw"), "dtype": dtype, "byte_order": order, **RAW}
+    assert checks.check(row)["maximum"] == 60
+
+
+def test_two_byte_orders_are_refused(tmp_path):
+    (tmp_path / "v.raw").write_bytes(VOLUME.tobytes())
+    row = {"path": str(tmp_path / "v.raw"), "dtype": ">u2", "byte_order": "little", **RAW}
+    assert checks.check(row)["verdict"] == "refused"
+
+
+def test_a_dtype_that_is_none_is_refused(volume):
+    (message,) = checks.check({**volume, "dtype": "foo"})["messages"]
+    assert "expected the dtype foo" in message
+
+
+def test_a_name_no_file_can_have_is_refused(tmp_path):
+    facts = checks.check({"path": str(tmp_path / f"{'x' * 300}.mrc")})
+    assert facts["verdict"] == "refused"
+
+
+def test_complex_numbers_are_no_labels(volume, tmp_path):
+    np.save(tmp_path / "l.npy", np.ones((3, 4, 5), np.complex64))
+    rows = [{"path": str(tmp_path / "l.npy"), "kind": "clean"}]
+    facts = checks.check_labels(rows, volume, classes=["a", "b"])
+    assert "whole numbers, found complex64" in facts["messages"][0]
+
+
+def test_points_of_a_sparse_set_count_its_true_z(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    for z, image in zip((0, 10, 20), VOLUME, strict=True):
+        tifffile.imwrite(folder / f"s{z:02}.tif", image)
+    (tmp_path / "p.csv").write_text("z,y,x\n20,3,3\n")
+    rows = [
+        {"path": str(tmp_path / "p.csv"), "kind": "points", "task": "t", "unit": "voxel"}
+    ]
+    row = {"path": str(folder), "voxel_nm": "1", "spacing": "10"}
+    assert checks.check_labels(rows, row, classes=[])["points"] == 1
+
+
+def test_channels_of_imagej_are_no_slices(tmp_path):
+    tifffile.imwrite(tmp_path / "c.tif", VOLUME, imagej=True, metadata={"axes": "CYX"})
+    facts = checks.check({"path": str(tmp_path / "c.tif"), "voxel_nm": "1"})
+    assert "found 3 channels" in facts["messages"][0]
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_png_that_would_lose_bits_is_refused(tmp_path, kind, channels):
+    pixels = np.repeat(VOLUME[0, ..., None] * 500, channels, -1).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    chunks = [
+        struct.pack(">I", len(data))
+        + name
+        + data
+        + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+    ]
+    (tmp_path / "v.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    facts = checks.check({"path": str(tmp_path / "v.png"), "voxel_nm": "1"})
+    assert "found 16 bits" in facts["messages"][0]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Header and voxels of ESRF, each in a folder of its own."""
+    for folder in ("headers", "voxels"):
+        (tmp_path / folder).mkdir()
+    voxels = tmp_path / "voxels" / "v.vol"
+    voxels.write_bytes(VOLUME.astype("<f4").tobytes())
+    info = tmp_path / "headers" / "v.vol.info"
+    info.write_text("NUM_X = 5\nNUM_Y = 4\nNUM_Z = 3\nvoxelSize = 1\n")
+    return info, voxels
+
+
+def test_voxels_that_are_a_link_out_of_the_folder_are_refused(pair):
+    info, voxels = pair
+    info.with_name("v.vol").symlink_to(voxels)
+    facts = checks.check({"path": str(info)})
+    assert "expected its voxels v.vol beside it" in facts["messages"][0]
+
+
+def test_a_pair_may_be_linked_to_where_it_lies_as_a_pair(pair, tmp_path):
+    info, voxels = pair
+    voxels.with_name("v.vol.info").write_bytes(info.read_bytes())
+    (tmp_path / "v.vol").symlink_to(voxels)
+    (tmp_path / "v.vol.info").symlink_to(voxels.with_name("v.vol.info"))
+    assert raw.lies_beside(tmp_path / "v.vol", tmp_path / "v.vol.info")
+    assert checks.check({"path": str(tmp_path / "v.vol")})["maximum"] == 60
+
+
+WAITS = (
+    "import sys; from tomoglean import checks; print(checks.check({'path': sys.argv[1]}))"
+)
+
+
+def check_in_time(path):
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_a_log_that_is_a_pipe_is_passed_over(tmp_path):
+    folder = tmp_path / "scan" / "reco" / "float_rawBin2"
+    folder.mkdir(parents=True)
+    for z, image in enumerate(VOLUME.astype(np.float32)):
+        tifffile.imwrite(folder / f"s{z}.tif", image)
+    os.mkfifo(folder.parent / "reco_rawBin2.log")
+    assert "found no log without it" in check_in_time(tmp_path / "scan")
+
+
+def test_a_chunk_that_is_a_pipe_is_refused(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    zarr.save_array(tmp_path / "v.zarr", VOLUME, zarr_format=2)
+    (tmp_path / "v.zarr" / "0.0.0").unlink()
+    os.mkfifo(tmp_path / "v.zarr" / "0.0.0")
+    assert "expected chunks in files" in check_in_time(tmp_path / "v.zarr")
+
+
+def test_what_a_reader_runs_in_a_child_is_fingerprinted():
+    found = plan._readers([{"path": "v.h5"}])
+    assert "tomoglean.formats.hdf5_inside" in found
