@@ -712,3 +712,11 @@ def test_no_child_outlives_its_volume(tmp_path):
 
 def test_the_frame_is_a_byte_and_a_length():
     assert FRAME.pack(b"V", 5) == b"V" + struct.pack("<Q", 5)
+
+
+def test_links_that_nobody_named_are_told(tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["raw/far"] = h5py.ExternalLink("other.h5", "/data")
+    told = r"only when named: raw/far\); fill in"
+    with pytest.raises(Refused, match=told), open_source(tmp_path / "v.h5"):
+        pass

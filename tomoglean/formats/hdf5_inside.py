@@ -403,13 +403,22 @@ def _only_volume(tree: _Tree, file: Any) -> tuple[Any, Any]:
         volumes = [pair for pair in named if _is_volume(pair[0])]
         found = volumes if len(volumes) == 1 else found
     if len(found) != 1:
-        names = ", ".join(item.name.lstrip("/") for item, _ in found[:5])
+        names = [item.name.lstrip("/") for item, _ in found] or [*_links(file, items)]
+        kind = "" if found or not names else "links, followed only when named: "
         raise tree.refuse(
             "one 3D dataset or its path in the column dataset",
-            f"{len(found)} ({names})",
+            f"{len(found)} ({kind}{', '.join(names[:5])})",
             "fill in the column dataset",
         )
     return found[0]
+
+
+def _links(file: Any, items: list[Any]) -> Iterator[str]:
+    """Name the links of a file that `_objects` passed over."""
+    for group in [file, *(item for item in items if isinstance(item, h5py.Group))]:
+        for name in sorted(group):
+            if nexus.link(group, name) != h5py.h5l.TYPE_HARD:
+                yield f"{group.name}/{name}".lstrip("/")
 
 
 def _objects(tree: _Tree, file: Any) -> Iterator[Any]:
