@@ -300,12 +300,17 @@ def draw(
     Raises
     ------
     Refused
-        If the volume cannot be read.
+        If the volume cannot be read, or the PNG would lie among its slices.
     """
-    path = Path(path)
-    target = Path(output or f"{path.resolve().name}.quicklook.png")
+    path = Path(os.path.abspath(path))
+    target = Path(output or f"{path.name}.quicklook.png")
     if target.suffix.lower() != ".png":
         raise Refused(f"{target.name}: expected the ending .png, found another; rename it")
+    if path.is_dir() and target.resolve().is_relative_to(path.resolve()):
+        raise Refused(
+            f"{target.name}: expected a place outside the folder that is drawn, found one"
+            " in it, as if it were a slice; say --output ../FILE.png"
+        )
     with open_any(path, row) as source:
         figure = picture(source, path)
     with replacing(target) as partial:
