@@ -252,6 +252,30 @@ def test_what_is_said_of_a_bare_file_is_in_its_row(tmp_path):
     assert row.items() <= facts["row"].items() | {("voxel_nm", "4")}
 
 
+def test_what_a_file_tells_of_some_axes_is_told(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "v.tif",
+        RAMP,
+        imagej=True,
+        resolution=(0.5, 0.5),
+        metadata={"unit": "nm"},
+    )
+    messages = checks.describe(tmp_path / "v.tif")["messages"]
+    assert messages[1:] == ["v.tif: the file tells only ?, 2, 2 nm (z, y, x)"]
+
+
+@pytest.mark.parametrize("name", ["p.star", "p.tbl", "p.mod", "p.csv"])
+def test_points_are_sent_to_their_table(tmp_path, name):
+    (tmp_path / name).write_text("points")
+    assert "points go into labels.tsv" in checks.describe(tmp_path / name)["messages"][0]
+
+
+def test_a_shape_in_other_words_is_refused_as_a_shape(tmp_path):
+    RAMP.tofile(tmp_path / "v.raw")
+    facts = checks.describe(tmp_path / "v.raw", shape="10x10x10", dtype="uint16")
+    assert "three whole numbers z,y,x, found '10x10x10'" in facts["messages"][0]
+
+
 def test_a_damaged_bare_file_is_described_too(tmp_path):
     (tmp_path / "v.mrc").write_text("no volume")
     facts = checks.describe(tmp_path / "v.mrc")

@@ -499,7 +499,7 @@ def test_slices_that_are_no_files_are_refused_and_not_opened(tmp_path, odd):
 
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "v").mkdir()
-    with pytest.raises(Refused, match="found 0"):
+    with pytest.raises(Refused, match="found none in the folder"):
         read(tmp_path / "v")
 
 

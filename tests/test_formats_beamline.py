@@ -340,7 +340,7 @@ def test_a_slice_cut_off_is_refused_by_name(scan):
 
 def test_an_empty_reconstruction_is_refused(scan):
     (scan / "reco" / "float_rawBin8").mkdir()
-    with pytest.raises(Refused, match="found 0"):
+    with pytest.raises(Refused, match="found none in the folder"):
         header(scan, dataset="reco/float_rawBin8", voxel_nm="1")
 
 

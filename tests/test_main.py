@@ -1,5 +1,9 @@
 """The command line: what needs no pipeline."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -45,6 +49,88 @@ def test_check_goes_on_after_a_refused_file(scan, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "none.tif: refused" in said
     assert "scan.tif: " in said
+
+
+def test_options_say_what_the_columns_mean(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["check", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for column, meaning in reference.meanings().items():
+        assert f"--{column.replace('_', '-')} X" in said
+        assert " ".join(meaning.split())[:40] in said
+
+
+def rows_of(said):
+    columns, *cells = said.partition("fill in the tasks:\n")[2].splitlines()
+    return [dict(zip(columns.split("\t"), x.split("\t"), strict=True)) for x in cells]
+
+
+def test_volumes_of_one_name_are_told_apart(scan, tmp_path, capsys):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "raw.tif").write_bytes(scan.read_bytes())
+    scan.unlink()
+    assert command.main(["check", str(tmp_path), "--voxel-nm", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "one/raw.tif: ok" in said
+    assert "two/raw.tif: ok" in said
+    assert [row["volume"] for row in rows_of(said)] == ["raw", "raw-2"]
+
+
+def test_a_row_is_right_wherever_its_table_lies(scan, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command.main(["check", "scan.tif", "--voxel-nm", "5"])
+    assert rows_of(capsys.readouterr().out)[0]["path"] == str(scan)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").touch()
+    command.main(["check", "scan.tif", "--voxel-nm", "5"])
+    assert rows_of(capsys.readouterr().out)[0]["path"] == "scan.tif"
+
+
+def test_a_folder_without_volumes_is_told_and_the_others_go_on(scan, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    words = [str(tmp_path / "empty"), str(scan), "--voxel-nm", "5"]
+    assert command.main(["check", *words]) == 3
+    said = capsys.readouterr().out
+    assert "empty: refused" in said
+    assert "found none in the folder" in said
+    assert "name the file or folder" in said
+    assert "scan.tif: ok" in said
+
+
+@pytest.fixture
+def in_slices(tmp_path, monkeypatch):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for z in range(3):
+        image = np.arange(600, dtype=np.uint16).reshape(20, 30) + z
+        tifffile.imwrite(folder / f"s{z}.tif", image)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_folder_here_has_its_name(in_slices, capsys):
+    assert command.main(["check", ".", "--voxel-nm", "5"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("slices: ok")
+    assert rows_of(said)[0]["volume"] == "slices"
+
+
+def test_a_quicklook_never_lies_among_the_slices(in_slices, capsys):
+    assert command.main(["quicklook", "."]) == 3
+    assert "--output" in capsys.readouterr().err
+    assert len(list(in_slices.iterdir())) == 3
+
+
+def test_a_reader_that_stops_reading_is_no_mistake(scan):
+    words = [sys.executable, "-m", "tomoglean", "check", str(scan), "--voxel-nm", "5"]
+    root = config.SCHEMAS.parent.parent
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(words, cwd=root, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr == b""
 
 
 def test_slices_go_out_for_correction(tmp_path, capsys):

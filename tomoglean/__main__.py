@@ -1,6 +1,7 @@
 """What needs no pipeline: check, quicklook, export, report, slices, docs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except Refused as error:
         sys.stderr.write(f"tomoglean: {error}\n")
         return REFUSED
+    except BrokenPipeError:  # `| head` has read enough; Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
@@ -73,9 +78,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _as_in_volumes_tsv(parser: argparse.ArgumentParser) -> None:
-    for column in reference.COLUMNS_OF_CHECK:
-        parser.add_argument(
-            f"--{column.replace('_', '-')}", default="", help="as in volumes.tsv"
+    said = parser.add_argument_group(
+        "columns of volumes.tsv, for what a file does not tell"
+    )
+    for column, meaning in reference.meanings().items():
+        said.add_argument(
+            f"--{column.replace('_', '-')}",
+            default="",
+            metavar="X",
+            help=meaning.replace("%", "%%"),
         )
 
 
@@ -89,16 +100,28 @@ def _check(options: argparse.Namespace) -> int:
     row = _row(options)
     studies = [path for path in options.paths if study.is_study(path)]
     asked = [path for path in options.paths if path not in studies]
-    paths = [volume for path in asked for volume in checks.volumes_in(path)]
     good, found = True, []
     for path in studies:
         good &= _check_study(path)
-    for path in paths:
-        found.append(checks.describe(path, **row))
-        sys.stdout.write(reference.told(found[-1]))
+    for path in asked:
+        for volume in checks.volumes_in(_named(path)) or [_named(path)]:
+            found.append(checks.describe(volume, **row))
+            sys.stdout.write(reference.told(found[-1], _below(path, volume)))
     sys.stdout.write(reference.rows(found))
     good &= all(facts["verdict"] != "refused" for facts in found)
     return 0 if good else REFUSED
+
+
+def _named(path: Path) -> Path:
+    """Make a path that is right in the table of any study: whole, unless here is one."""
+    inside = study.is_study(Path()) and path.name not in ("", "..")
+    return path if inside else Path(os.path.abspath(path))
+
+
+def _below(asked: Path, volume: Path) -> str:
+    """Name a volume so that it can be told from others of its name in a folder."""
+    name = os.path.relpath(volume, asked)
+    return "" if name == "." else name
 
 
 def _check_study(root: Path) -> bool:

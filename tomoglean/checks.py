@@ -277,6 +277,9 @@ def _remarks(source: Source) -> list[str]:
         found.append(f"{source.name}: one slice only, a 2D image")
     if source.coloured:
         found.append(f"{source.name}: stored in colour (RGB), reduced to grey")
+    if source.voxel_nm is None and not np.isnan(source.hint_nm).all():
+        part = ", ".join("?" if np.isnan(edge) else f"{edge:g}" for edge in source.hint_nm)
+        found.append(f"{source.name}: the file tells only {part} nm (z, y, x)")
     edges = source.voxel_nm
     if edges and max(edges) > 1.01 * min(edges):
         told = " x ".join(f"{edge:g}" for edge in edges)
@@ -422,5 +425,5 @@ def _accept(facts: Facts) -> None:
     if facts["voxel_nm"] is None:
         raise Refused(
             f"{facts['source']}: expected a voxel size, found none in the file or its row;"
-            " fill in voxel_nm in volumes.tsv"
+            " fill in voxel_nm in volumes.tsv, or say --voxel-nm"
         )

@@ -1,5 +1,6 @@
 """Words for people: what a check found, and the reference page made from the schemas."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,15 @@ LIMITS = {
 }
 
 
-def told(facts: Mapping[str, Any]) -> str:
-    """Say what a check found."""
-    lines = [f"{facts['source']}: {facts['verdict']}"]
+def meanings() -> dict[str, str]:
+    """Say what each column means that describes a bare file."""
+    columns = config.read_schema("volumes")["properties"]
+    return {name: columns[name]["description"] for name in COLUMNS_OF_CHECK}
+
+
+def told(facts: Mapping[str, Any], name: str = "") -> str:
+    """Say what a check found, under a longer name than that of the file, if given."""
+    lines = [f"{name or facts['source']}: {facts['verdict']}"]
     lines += [f"  {message}" for message in [*facts["messages"], *facts["notes"]]]
     lines += _facts(facts) if facts["sha256"] else []
     return "\n".join(lines) + "\n"
@@ -44,13 +51,14 @@ def told(facts: Mapping[str, Any]) -> str:
 def rows(found: Iterable[Mapping[str, Any]]) -> str:
     """Write the rows to paste into volumes.tsv, of all that was not refused."""
     columns = list(config.read_schema("volumes")["properties"])
-    cells = [
-        {**dict.fromkeys(columns, ""), **facts["row"], "tasks": "TASKS"}
-        for facts in found
-        if facts["verdict"] != "refused"
-    ]
-    if not cells:
+    good = [facts["row"] for facts in found if facts["verdict"] != "refused"]
+    if not good:
         return ""
+    names = _unlike(row["volume"] for row in good)
+    cells = [
+        {**dict.fromkeys(columns, ""), **row, "tasks": "TASKS", "volume": name}
+        for row, name in zip(good, names, strict=True)
+    ]
     head = "\nfor config/volumes.tsv, under these columns; fill in the tasks:"
     lines = [
         head,
@@ -58,6 +66,15 @@ def rows(found: Iterable[Mapping[str, Any]]) -> str:
         *("\t".join(map(str, row.values())) for row in cells),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unlike(names: Iterable[str]) -> list[str]:
+    """Number names that came before: raw, raw-2."""
+    unlike: list[str] = []
+    for name in names:
+        numbered = (f"{name[:60]}-{number}" for number in itertools.count(2))
+        unlike.append(next(x for x in itertools.chain([name], numbered) if x not in unlike))
+    return unlike
 
 
 def _facts(facts: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 VOXEL_TOLERANCE = 0.01
+POINTS = (".star", ".tbl", ".mod", ".csv", ".tsv", ".json")
 LFS = b"version https://git-lfs"
 
 
@@ -112,9 +113,10 @@ def reader_of(path: str | os.PathLike[str], row: Row | None = None) -> Reader:
         if reader.recognises(path, row or {}):
             return reader
     known = ", ".join(reader.FORMAT.name for reader in readers())
+    points = path.suffix.lower() in POINTS
+    do = "points go into labels.tsv" if points else "convert the file or correct its path"
     raise Refused(
-        f"{path.name}: expected one of {known}, found the ending {path.suffix!r};"
-        " convert the file or correct its path"
+        f"{path.name}: expected one of {known}, found the ending {path.suffix!r}; {do}"
     )
 
 

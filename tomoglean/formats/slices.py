@@ -94,6 +94,12 @@ def number(folder: Path) -> dict[int, Path]:
             f"{odd[0].name}: expected a slice, found no file (a broken link, a pipe?);"
             " copy it again or take it out of the folder"
         )
+    if not files:
+        raise Refused(
+            f"{folder.name}: expected a volume or numbered TIFF or PNG slices, found none"
+            " in the folder; name the file or folder that holds them (points and labels are"
+            " checked with their study)"
+        )
     kinds = {ENDINGS[file.suffix.lower()] for file in files}
     words = {tuple(re.split(r"\d+", file.stem)) for file in files}
     columns = zip(
@@ -103,7 +109,7 @@ def number(folder: Path) -> dict[int, Path]:
     varying = [column for column in values if len(set(column)) > 1]
     chosen = varying or values[-1:]
     if len(chosen) != 1 or len(set(chosen[0])) != len(files):
-        found = ", ".join([file.name for file in files][:3]) or "no image"
+        found = ", ".join([file.name for file in files][:3])
         raise Refused(
             f"{folder.name}: expected TIFF or PNG slices of one series, numbered in one"
             f" place, found {len(files)} ({found}); keep one series a folder"

@@ -128,7 +128,7 @@ class Source:
         if (block != block[..., :1]).any():
             raise Refused(
                 f"{self.name}: expected grey values, found colours (RGB) in slices"
-                f" {part.start}-{part.stop - 1}; save the volume as grey values"
+                f" {part.start} to {part.stop - 1}; save the volume as grey values"
             )
         return np.ascontiguousarray(block[..., 0])
 
@@ -214,12 +214,12 @@ def parse_triple(text: str, what: str) -> Triple:
 
 def parse_shape(text: str, what: str) -> tuple[int, int, int]:
     """Read `z,y,x` as three whole numbers above zero."""
-    edges = parse_triple(text, what)
-    if text.count(",") != 2 or any(edge != int(edge) for edge in edges):
+    edges = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if text.count(",") != 2 or len(edges) != 3 or min(edges) < 1:
         raise Refused(
             f"{what}: expected three whole numbers z,y,x, found {text!r}; correct the row"
         )
-    return int(edges[0]), int(edges[1]), int(edges[2])
+    return edges[0], edges[1], edges[2]
 
 
 def mapped(
