@@ -154,6 +154,17 @@ def test_slices_go_out_for_correction(tmp_path, capsys):
     assert "config/labels.tsv" in capsys.readouterr().out
 
 
+def test_slices_by_words_are_refused(scan, capsys):
+    words = ["slices", str(scan), str(scan), "out", "--z", "two"]
+    assert command.main(words) == 3
+    assert "such as 10,20-22, found 'two'" in capsys.readouterr().err
+
+
+def test_slices_of_a_raw_file_are_refused_by_name(scan, capsys):
+    assert command.main(["slices", str(scan), str(scan), "out", "--z", "1"]) == 3
+    assert "scan.tif: expected a volume file of a study" in capsys.readouterr().err
+
+
 def test_a_report_without_a_study_is_one_line(tmp_path, capsys):
     assert command.main(["report", str(tmp_path)]) == 3
     assert capsys.readouterr().err.count("\n") == 1

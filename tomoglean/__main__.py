@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from tomoglean import provenance, reference, study
 from tomoglean.provenance import Refused
 
 REFUSED = 3
+RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,7 +171,16 @@ def _report(options: argparse.Namespace) -> int:
 
 def _slices(options: argparse.Namespace) -> int:
     from tomoglean import slices
+    from tomoglean.formats import stored
 
+    if not RANGES.fullmatch(options.z):
+        raise Refused(
+            f"--z: expected numbers of slices such as 10,20-22, found {options.z!r};"
+            " correct them"
+        )
+    for path in (options.volume, options.labels):
+        with stored.open_stored(path):
+            pass
     slices.export_for_correction(
         options.volume,
         [options.labels],
