@@ -258,7 +258,7 @@ def test_what_a_file_tells_of_some_axes_is_told(tmp_path):
         RAMP,
         imagej=True,
         resolution=(0.5, 0.5),
-        metadata={"unit": "nm"},
+        metadata={"unit": "nm", "axes": "ZYX"},
     )
     messages = checks.describe(tmp_path / "v.tif")["messages"]
     assert messages[1:] == ["v.tif: the file tells only ?, 2, 2 nm (z, y, x)"]
@@ -369,3 +369,24 @@ def test_labels_of_a_volume_that_cannot_be_opened_are_refused(tmp_path):
     facts = checks.check_labels([row], {"path": "none.mrc"}, classes=CLASSES, root=tmp_path)
     assert facts["verdict"] == "refused"
     assert facts["messages"][0].startswith("none.mrc: ")
+
+
+def test_labels_that_a_crop_leaves_out_are_refused_before_they_are_converted(
+    volume, tmp_path
+):
+    said = np.full(RAMP.shape, 255, np.uint8)
+    said[0] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", said, photometric="minisblack")
+    rows = [{"task": "bone", "kind": "clean", "path": "labels.tif"}]
+    for crop, verdict in (("", "warning"), ("2:,:,:", "refused")):
+        row = volume(RAMP, crop=crop)
+        facts = checks.check_labels(rows, row, classes=CLASSES, root=tmp_path)
+        assert facts["verdict"] == verdict
+
+
+def test_points_that_a_crop_leaves_out_are_not_counted(volume, tmp_path):
+    (tmp_path / "p.csv").write_text("z,y,x\n1,2,3\n5,2,3\n")
+    rows = [{"task": "bone", "kind": "points", "unit": "voxel", "path": "p.csv"}]
+    row = volume(RAMP, crop="2:,:,:")
+    facts = checks.check_labels(rows, row, classes=CLASSES, root=tmp_path)
+    assert facts["points"] == 1

@@ -6,12 +6,13 @@ import subprocess
 import sys
 import zlib
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
 import tifffile
 
-from tomoglean import checks, plan
+from tomoglean import checks, formats, plan
 from tomoglean.formats import raw
 
 VOLUME = np.arange(1, 61, dtype=np.uint16).reshape(3, 4, 5)
@@ -75,6 +76,14 @@ def test_channels_of_imagej_are_no_slices(tmp_path):
     tifffile.imwrite(tmp_path / "c.tif", VOLUME, imagej=True, metadata={"axes": "CYX"})
     facts = checks.check({"path": str(tmp_path / "c.tif"), "voxel_nm": "1"})
     assert "found 3 channels" in facts["messages"][0]
+
+
+def test_slices_that_were_saved_as_channels_are_slices_and_told(tmp_path):
+    data = np.arange(8 * 4 * 5, dtype=np.uint16).reshape(8, 4, 5)
+    tifffile.imwrite(tmp_path / "c.tif", data, imagej=True, metadata={"axes": "CYX"})
+    facts = checks.check({"path": str(tmp_path / "c.tif"), "voxel_nm": "1"})
+    assert facts["shape"] == [8, 4, 5]
+    assert facts["messages"] == ["c.tif: its 8 slices are called channels; taken as z"]
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
@@ -162,3 +171,56 @@ def test_a_chunk_that_is_a_pipe_is_refused(tmp_path):
 def test_what_a_reader_runs_in_a_child_is_fingerprinted():
     found = plan._readers([{"path": "v.h5"}])
     assert "tomoglean.formats.hdf5_inside" in found
+
+
+# -- what the plan knows of the bytes --------------------------------------------------
+
+
+@pytest.fixture
+def remembered(tmp_path, monkeypatch):
+    """Ask the plan for the hash of a volume, in a study of its own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda name, **row: plan._remembered_sha256(name, {"path": name, **row})
+
+
+def write_linked(folder, value):
+    with h5py.File(folder / "voxels.h5", "w") as file:
+        file["data"] = np.full((2, 3, 4), value, np.uint8)
+
+
+def test_a_changed_file_behind_a_link_is_noticed(remembered, tmp_path):
+    write_linked(tmp_path, 1)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["data"] = h5py.ExternalLink("voxels.h5", "data")
+    before = remembered("v.h5", dataset="data")
+    assert remembered("v.h5", dataset="data") == before
+    write_linked(tmp_path, 2)
+    assert remembered("v.h5", dataset="data") != before
+
+
+def test_the_plan_and_the_check_hash_the_same(remembered, tmp_path):
+    write_linked(tmp_path, np.uint8(3))
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["data"] = h5py.ExternalLink("voxels.h5", "data")
+    row = {"dataset": "data"}
+    with formats.open_source("v.h5", row) as source:
+        told = formats.sha256("v.h5", row, source.linked)
+    assert remembered("v.h5", dataset="data") == told
+
+
+def test_unchanged_files_are_neither_opened_nor_hashed_again(
+    remembered, tmp_path, monkeypatch
+):
+    write_linked(tmp_path, 1)
+    before = remembered("voxels.h5")
+    monkeypatch.setattr(formats, "files", None)
+    monkeypatch.setattr(formats, "sha256", None)
+    assert remembered("voxels.h5") == before
+
+
+def test_a_new_slice_in_a_folder_is_noticed(remembered, tmp_path):
+    (tmp_path / "slices").mkdir()
+    tifffile.imwrite(tmp_path / "slices" / "s0.tif", VOLUME[0])
+    before = remembered("slices")
+    tifffile.imwrite(tmp_path / "slices" / "s1.tif", VOLUME[1])
+    assert remembered("slices") != before

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tomoglean import labels, tables, volumes
 from tomoglean.formats.source import Source
-from tomoglean.provenance import Refused
+from tomoglean.provenance import Refused, sha256_of_file
 from tomoglean.volumes import Volume
 
 SHAPE = (4, 3, 5)
@@ -407,3 +407,16 @@ def test_real_labels_have_the_shares_that_are_known(name):
     found = np.concatenate(list(slabs))
     counts = np.bincount(found.ravel(), minlength=len(classes))
     assert counts / found.size == pytest.approx(shares, abs=0.01)
+
+
+# -- the files that were planned with --------------------------------------------------
+
+
+def test_labels_changed_since_the_plan_are_refused(study):
+    row = study.tiff(TRUTH)
+    planned = sha256_of_file(study.root / row["path"])
+    labels.unchanged([row], [planned], study.root)
+    labels.unchanged([row], [None], study.root)
+    study.tiff(TRUTH[::-1])
+    with pytest.raises(Refused, match=r"labels.tif: expected the file .* found it changed"):
+        labels.unchanged([row], [planned], study.root)

@@ -176,7 +176,7 @@ def test_a_point_marks_the_same_voxel_as_its_label(study):
 
 def test_the_steps_of_a_converted_volume_are_read_from_it(study):
     study(**STEPS)
-    assert labels.taken(study.folder / "v.h5") == steps.read(STEPS, SHAPE, "v.tif")
+    assert labels.target(study.folder / "v.h5").steps == steps.read(STEPS, SHAPE, "v.tif")
 
 
 # -- at the door -----------------------------------------------------------------------

@@ -16,7 +16,6 @@ from tomoglean import formats, labels, steps, tables
 from tomoglean.formats import Row, Source, open_source, slices
 from tomoglean.formats.moments import Moments
 from tomoglean.formats.source import readable
-from tomoglean.particles import Grid
 from tomoglean.provenance import Refused
 from tomoglean.steps import Steps
 from tomoglean.volumes import slabs
@@ -138,47 +137,30 @@ def _survey(
     root: str | os.PathLike[str],
 ) -> Facts:
     survey = labels.Survey(rows, classes)
-    for part, shape in _grids(rows, _taken(source, volume)):
-        for slab in labels.assemble(
-            part,
-            shape,
-            classes=classes,
-            colours=colours,
-            z=source.z,
-            first=source.first,
-            root=root,
-            remarks=survey.remarks,
-        ):
-            survey.count(slab)
+    target = _target(source, volume)
+    for _, said in labels.on_grid(rows, target, survey.remarks, classes, colours, root):
+        survey.count(said)
     return survey.facts()
+
+
+def _target(source: Source, row: Row) -> labels.Target:
+    taken = _taken(source, row)
+    edges = taken.voxel_nm(source.voxel_nm or (math.nan,) * 3)
+    return labels.Target(taken, edges, source.z, source.first)
 
 
 def _taken(source: Source, row: Row) -> Steps:
     return steps.read(row, source.shape, source.name, sparse=source.z is not None)
 
 
-def _grids(
-    rows: Sequence[Row], taken: Steps
-) -> Iterator[tuple[Sequence[Row], tuple[int, int, int]]]:
-    """Part rows by the grid they count on, if file and converted volume differ."""
-    own, later = labels.by_grid(rows) if taken.moved else (rows, [])
-    if own or not later:
-        yield own, taken.shape
-    if later:
-        yield later, taken.grid
-
-
 def _check_points(
     rows: Sequence[Row], source: Source, volume: Row, root: str | os.PathLike[str]
 ) -> Facts:
-    voxel_nm = source.voxel_nm or (math.nan,) * 3
-    taken, count = _taken(source, volume), 0
-    for part, shape in _grids(rows, taken):
-        depth = shape[0] if source.z is None else int(source.z.max()) + 1
-        edges = voxel_nm if shape == taken.shape else taken.voxel_nm(voxel_nm)
-        grid = Grid((depth, *shape[1:]), edges, volume.get("volume", ""), volume)
-        count += len(labels.points(part, grid, root=root).positions)
-    return labels.counted(rows, count)
+    target, name = _target(source, volume), volume.get("volume", "")
+    found = [
+        labels.follow(row, target, name=name, unbinned=volume, root=root) for row in rows
+    ]
+    return labels.counted(rows, sum(len(part.positions) for part in found))
 
 
 def _look(source: Source, row: Row, facts: Facts) -> None:

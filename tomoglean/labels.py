@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import particles, steps, study, tables, volumes
+from tomoglean import formats, particles, steps, study, tables, volumes
 from tomoglean.formats import Row, Source, open_source
 from tomoglean.particles import Grid, Particles
 from tomoglean.provenance import Refused
@@ -406,6 +406,27 @@ class Survey:
         }
 
 
+def unchanged(
+    rows: Sequence[Row],
+    sha256: Sequence[str | None],
+    root: str | os.PathLike[str] = ".",
+) -> None:
+    """Make sure that files are those that were planned with; None = still to be made.
+
+    Raises
+    ------
+    Refused
+        If one has changed since.
+    """
+    for row, planned in zip(rows, sha256, strict=True):
+        path = tables.locate(row["path"], root)
+        if planned and formats.sha256(path, row) != planned:
+            raise Refused(
+                f"{path.name}: expected the file that was planned with, found it changed;"
+                " run again"
+            )
+
+
 def convert(
     rows: Sequence[Row],
     volume: str | os.PathLike[str],
@@ -435,24 +456,49 @@ def convert(
     with volumes.create(
         path, layout, voxel_nm=voxel_nm, z=z, origin_nm=origin_nm, classes=classes
     ) as file:
-        for place, labels in _on_grid(rows, volume, survey.remarks, classes, colours, root):
+        for place, labels in on_grid(
+            rows, target(volume), survey.remarks, classes, colours, root
+        ):
             file["data"][place] = labels
             survey.count(labels)
         return survey.facts()
 
 
-def taken(volume: str | os.PathLike[str]) -> Steps:
-    """Return the steps between the raw file of a converted volume and its grid."""
+@dataclass(frozen=True)
+class Target:
+    """Where labels and points belong: the voxels of a converted volume.
+
+    Attributes
+    ----------
+    steps
+        What lies between the raw file and the converted volume.
+    voxel_nm
+        Edges of the converted voxels along z, y, x in nm; NaN where unknown.
+    z
+        True z of the slices of a sparse set.
+    first
+        Number of the first slice of a numbered series.
+    """
+
+    steps: Steps
+    voxel_nm: tuple[float, float, float]
+    z: npt.NDArray[np.int64] | None = None
+    first: int = 0
+
+
+def target(volume: str | os.PathLike[str]) -> Target:
+    """Return where labels of a converted volume belong."""
     said = volumes.attributes(volume)
     with volumes.open_volume(volume) as grid:
         z, y, x = said.get("source_shape", grid.shape)
         name = str(said.get("source", os.path.basename(volume)))
-        return steps.read(said, (z, y, x), name, sparse=grid.z is not None)
+        done = steps.read(said, (z, y, x), name, sparse=grid.z is not None)
+        return Target(done, grid.voxel_nm, grid.z, int(said.get("first_slice", 0)))
 
 
-def _on_grid(
+def on_grid(
     rows: Sequence[Row],
-    volume: str | os.PathLike[str],
+    target: Target,
     remarks: list[str],
     classes: Sequence[str],
     colours: Colours | None,
@@ -463,16 +509,14 @@ def _on_grid(
     Rows on the grid of the file take the volume's steps. Those on the converted grid
     (`grid` of labels.tsv) lie over them.
     """
-    done = taken(volume)
-    with volumes.open_volume(volume) as grid:
-        z, first = grid.z, int(volumes.attributes(volume).get("first_slice", 0))
+    done = target.steps
 
     def assembled(
         rows: Sequence[Row], shape: tuple[int, int, int], parts: Iterable[slice]
     ) -> Iterator[Labels]:
         return assemble(
-            rows, shape, classes=classes, colours=colours, z=z, first=first, root=root,
-            remarks=remarks, parts=parts,
+            rows, shape, classes=classes, colours=colours, z=target.z,
+            first=target.first, root=root, remarks=remarks, parts=parts,
         )  # fmt: skip
 
     if not done.moved:
@@ -567,8 +611,9 @@ def _joined(found: Sequence[tables.Points | Particles]) -> tables.Points:
 
 def follow(
     row: Row,
-    volume: str | os.PathLike[str],
+    target: Target,
     *,
+    name: str = "",
     unbinned: Mapping[str, str] | None = None,
     root: str | os.PathLike[str] = ".",
 ) -> tables.Points:
@@ -581,16 +626,15 @@ def follow(
     Refused
         See `points`.
     """
-    done = taken(volume)
-    with volumes.open_volume(volume) as grid:
-        shape, voxel_nm, z = grid.shape, grid.voxel_nm, grid.z
+    done, z = target.steps, target.z
     own = done.moved and row.get("grid") != CONVERTED
+    shape, voxel_nm = done.grid, target.voxel_nm
     if own:
         shape, voxel_nm = done.shape, done.file_voxel_nm(voxel_nm)
     if z is not None:
         shape = (int(z.max()) + 1, *shape[1:])
     known = (unbinned or {}) if own or not done.moved else {}
-    there = points([row], Grid(shape, voxel_nm, unbinned=known), root=root)
+    there = points([row], Grid(shape, voxel_nm, name, unbinned=known), root=root)
     return _placed(there, done, z is not None) if own else there
 
 
@@ -629,7 +673,8 @@ def convert_points(
     dict
         See `counted`.
     """
-    found = [follow(row, volume, unbinned=unbinned, root=root) for row in rows]
+    place = target(volume)
+    found = [follow(row, place, unbinned=unbinned, root=root) for row in rows]
     tables.write_points(_joined(found), path)
     return counted(rows, sum(len(part.positions) for part in found))
 
@@ -676,9 +721,8 @@ def publish_picks(
     Refused
         See `particles.write`.
     """
-    done = taken(volume)
-    with volumes.open_volume(volume) as grid:
-        voxel_nm = done.file_voxel_nm(grid.voxel_nm)
+    place = target(volume)
+    done, voxel_nm = place.steps, place.steps.file_voxel_nm(place.voxel_nm)
     found = replace(
         particles.of_picks(picks, label),
         positions=steps.back(picks.positions, done),

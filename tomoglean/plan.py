@@ -500,17 +500,32 @@ def _files(paths: Iterable[str]) -> list[str]:
 
 
 def _remembered_sha256(path: str, row: formats.Row | None = None) -> str | None:
-    """Hash raw bytes, again only when size, mtime, ctime or inode differ."""
+    """Hash raw bytes, again only when size, mtime, ctime or inode differ.
+
+    Which files belong to a file (a header's voxels, what HDF5 links to) is asked again
+    only if it, or what its row says of it, differs.
+    """
     if path.startswith(study.SIMULATED):
         return None
-    source = tables.locate(path)
-    stats = [(file, file.stat()) for file in formats.files(source, row) if file.is_file()]
-    stamp = [
+    known = provenance.read_json(HASHES) if HASHES.is_file() else {}
+    source, entry = tables.locate(path), known.get(path, {})
+    asked = [(row or {}).get(column, "") for column in ("dataset", "linked")]
+    files = [Path(mark[0]) for mark in entry.get("stamp", [])]
+    own = _stamp([source])
+    if source.is_dir() or (own, asked) != (entry.get("own"), entry.get("asked")):
+        files = formats.files(source, row)
+    stamp = _stamp(files)
+    if (own, asked, stamp) != tuple(entry.get(part) for part in ("own", "asked", "stamp")):
+        sha256 = formats.sha256(source, row)
+        known[path] = {"own": own, "asked": asked, "stamp": stamp, "sha256": sha256}
+        provenance.write_json(known, HASHES)
+    return str(known[path]["sha256"])
+
+
+def _stamp(files: Iterable[Path]) -> list[list[Any]]:
+    """Tell whether files may have changed, without reading them."""
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [
         [str(file), now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino]
         for file, now in stats
     ]
-    known = provenance.read_json(HASHES) if HASHES.is_file() else {}
-    if known.get(path, {}).get("stamp") != stamp:
-        known[path] = {"stamp": stamp, "sha256": formats.sha256(source, row)}
-        provenance.write_json(known, HASHES)
-    return str(known[path]["sha256"])

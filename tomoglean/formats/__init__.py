@@ -127,7 +127,7 @@ def files(path: str | os.PathLike[str], row: Row | None = None) -> list[Path]:
     need exist.
     """
     path, row = Path(path), row or {}
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(Refused), readable(path.name, "its files"):
         if listing := getattr(reader_of(path, row), "files", None):
             return [Path(file) for file in listing(path, row)]
     if path.is_dir():
@@ -150,7 +150,7 @@ def sha256(
         Further files, as an open `Source` lists them.
     """
     path = Path(path)
-    parts = [*files(path, row), *map(Path, linked)]
+    parts = list(dict.fromkeys([*files(path, row), *map(Path, linked)]))
     if parts == [path]:
         return sha256_of_file(path)
     base = path if path.is_dir() else path.parent

@@ -52,6 +52,13 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
         yield _source(path, told, child, roots)
 
 
+def files(path: Path, row: Row) -> list[Path]:
+    """List the file and those that its voxels lie in; the file alone if it is damaged."""
+    with contextlib.suppress(Refused), open_file(path, row) as source:
+        return [path, *source.linked]
+    return [path]
+
+
 def scalars(
     path: str | os.PathLike[str], names: Mapping[str, str] | list[str]
 ) -> dict[str, float | str]:

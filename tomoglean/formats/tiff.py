@@ -31,6 +31,7 @@ FORMAT = Format(
 MOST_XML = 1 << 24
 MIN_IS_WHITE = 0
 PALETTE = 3
+MOST_CHANNELS = 7  # of an ImageJ composite; more of them are slices saved so
 
 
 def recognises(path: Path, row: Row) -> bool:
@@ -55,6 +56,7 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
             ome = _ome(page, path)
             _agrees(file, ome, shape, path)
             warnings += _oddities(page, path)
+            warnings += _so_called_channels(file, path)
 
         def read(part: slice) -> Array:
             if not pages:
@@ -227,6 +229,13 @@ def _oddities(page: Any, path: Path) -> list[str]:
     return found
 
 
+def _so_called_channels(file: Any, path: Path) -> list[str]:
+    channels = (file.imagej_metadata or {}).get("channels", 1)
+    if channels <= MOST_CHANNELS or len(_plane(file.pages.first)) != 2:
+        return []
+    return [f"{path.name}: its {channels} slices are called channels; taken as z"]
+
+
 def _resolution(page: Any) -> tuple[float, float]:
     """Return the pixels a unit along x and y, 0 where there are none."""
     found = [page.tags.valueof(code) or (0, 1) for code in ("XResolution", "YResolution")]
@@ -262,7 +271,7 @@ def _agrees(
     imagej = file.imagej_metadata or {}
     told = imagej.get("images", shape[0])
     channels = imagej.get("channels", 1)
-    if channels != 1 and len(_plane(file.pages.first)) == 2:
+    if 1 < channels <= MOST_CHANNELS and len(_plane(file.pages.first)) == 2:
         raise Refused(
             f"{path.name}: expected one stack (Z, Y, X), found {channels} channels; write"
             " one channel a file"

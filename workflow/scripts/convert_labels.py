@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
+labels.unchanged(snakemake.params.rows, snakemake.params.sha256)
 facts = labels.convert(
     snakemake.params.rows,
     snakemake.input.volume,
