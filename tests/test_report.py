@@ -280,7 +280,7 @@ def test_what_is_odd_about_labels_is_told(full):
     provenance.write_json({**facts, **counts}, path)
     text = build(full).text
     assert "odd.tif: 0 is white" in text
-    assert "background 1,200 bone 34 unlabelled 5" in text
+    assert "background 1,200; bone 34; unlabelled 5" in text
 
 
 def test_the_message_of_a_failed_run_stands_on_top(full):

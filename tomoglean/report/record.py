@@ -41,9 +41,7 @@ def _labels(found: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         [
             *(Cell(str(labels[name])) for name in ("task", "volume", "use", "kind")),
-            Cell(
-                "\n".join(f"{style.words(n)} {c:,}" for n, c in _counts(labels)), "number"
-            ),
+            Cell("; ".join(f"{style.words(n)} {c:,}" for n, c in _counts(labels)), "wide"),
             Cell("; ".join(map(str, labels.get("messages") or [])), "wide"),
             _verdict(labels),
         ]
