@@ -60,7 +60,7 @@ def write(folder, data, name="l.tif"):
 def test_labels_of_the_file_are_cropped_and_turned_as_the_volume(
     study, monkeypatch, slab_bytes
 ):
-    monkeypatch.setattr(labels, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(labels.targets, "SLAB_BYTES", slab_bytes)
     study(**STEPS)
     found, facts = study.label(write(study.folder, TRUTH))
     assert np.array_equal(found.data, turned(TRUTH))
@@ -105,7 +105,7 @@ def test_labels_made_on_the_converted_volume_stay_as_they_are(study):
 def test_labels_of_the_converted_volume_lie_over_those_of_the_file(
     study, monkeypatch, slab_bytes
 ):
-    monkeypatch.setattr(labels, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(labels.targets, "SLAB_BYTES", slab_bytes)
     study(**STEPS)
     over = turned(TRUTH)[3:4] ^ 1
     later = write(study.folder, over, "o.tif") | {"grid": "converted", "slices": "3"}
