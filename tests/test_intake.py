@@ -11,6 +11,7 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tomoglean import checks, formats, plan
 from tomoglean.formats import raw
@@ -224,3 +225,26 @@ def test_a_new_slice_in_a_folder_is_noticed(remembered, tmp_path):
     before = remembered("slices")
     tifffile.imwrite(tmp_path / "slices" / "s1.tif", VOLUME[1])
     assert remembered("slices") != before
+
+
+# -- slices of 1 bit among 8 bit -------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_white_of_one_bit_is_the_white_of_eight(tmp_path, first):
+    white = np.array([[True, False], [False, True], [True, True]])
+    for z in range(3):
+        image = white if z % 2 == first else np.where(white, 255, 0).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"s{z}.png")
+    facts = checks.check({"path": str(tmp_path), "voxel_nm": "1"})
+    with formats.open_source(tmp_path) as source:
+        assert np.array_equal(source.read(slice(0, 3)), [np.where(white, 255, 0)] * 3)
+    assert len(facts["messages"]) == 1
+    assert "slices of 1 bit among 8 bit: white is taken as 255" in facts["messages"][0]
+
+
+def test_one_bit_alone_stays_zero_and_one(tmp_path):
+    for z in range(2):
+        Image.fromarray(np.eye(3, dtype=bool)).save(tmp_path / f"s{z}.png")
+    with formats.open_source(tmp_path) as source:
+        assert source.read(slice(0, 2)).max() == 1

@@ -53,11 +53,13 @@ def open_file(path: Path, row: Row) -> Iterator[Source]:
     z = _true_z(path, numbers, row.get("spacing", "")) if path.is_dir() else None
     files = [numbered[int(n)] for n in numbers]
     example, hint_nm, warnings = _first(files[0])
+    if example.dtype == bool and not all(map(_is_one_bit, files)):
+        example = _widened(example)
     yield Source(
         path.name,
         (len(files), *example.shape[:2]),
         native(example.dtype),
-        lambda part: _read(files[part], example),
+        lambda part: _read(files[part], example, warnings),
         hint_nm,
         z=z,
         first=int(numbers[0]),
@@ -193,10 +195,26 @@ def _refuse_bombs(path: Path, expected: int) -> None:
         )
 
 
-def _read(files: list[Path], example: Array) -> Array:
+def _is_one_bit(path: Path) -> bool:
+    """Whether a slice holds 1 bit a pixel, by the start of its file; TIFF is asked later."""
+    with path.open("rb") as file:
+        start = file.read(PNG_KIND)
+    return start[1:4] != b"PNG" or start[-1:] == b"\1"
+
+
+def _widened(image: Array) -> Array:
+    """Take 1 bit as the 8 bits that viewers show: white is 255."""
+    return np.where(image, np.uint8(255), np.uint8(0))
+
+
+def _read(files: list[Path], example: Array, warnings: list[str]) -> Array:
     images = np.empty((len(files), *example.shape), example.dtype)
     for number, file in enumerate(files):
         image = read_image(file)
+        if image.dtype == bool and example.dtype == np.uint8:
+            image = _widened(image)
+            told = f"{file.parent.name}: slices of 1 bit among 8 bit: white is taken as 255"
+            warnings += [] if told in warnings else [told]
         if (image.shape, image.dtype) != (example.shape, example.dtype):
             raise Refused(
                 f"{file.name}: expected a slice like the first, {example.shape}"
