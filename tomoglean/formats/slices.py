@@ -196,7 +196,7 @@ def _refuse_bombs(path: Path, expected: int) -> None:
 
 
 def _is_one_bit(path: Path) -> bool:
-    """Whether a slice holds 1 bit a pixel, by the start of its file; TIFF is asked later."""
+    """Whether a slice holds 1 bit a pixel, by the start of a PNG; of TIFF it says yes."""
     with path.open("rb") as file:
         start = file.read(PNG_KIND)
     return start[1:4] != b"PNG" or start[-1:] == b"\1"
