@@ -175,4 +175,8 @@ def test_picks_are_published_on_the_grid_of_the_raw_file(tmp_path, row):
     found = particles.points(tmp_path / "p.em", {}, Grid(raw, voxel_nm))
     np.testing.assert_allclose(found.positions, file, atol=0.01)
     np.testing.assert_allclose(found.normals, axes, atol=1e-5)
-    assert len(labels.follow({"path": "p.em"}, labels.target(tmp_path / "v.h5"), root=tmp_path).positions)
+    assert len(
+        labels.follow(
+            {"path": "p.em"}, labels.target(tmp_path / "v.h5"), root=tmp_path
+        ).positions
+    )
