@@ -117,7 +117,10 @@ MADE = {
     "em": ("v.em", em),
     "tiff": ("v.tif", tiff),
     "tiff-deflate": ("v.tif", lambda path: tiff(path, compression="zlib")),
-    "tiff-imagej": ("v.tif", lambda path: tiff(path, imagej=True)),
+    "tiff-imagej": (
+        "v.tif",
+        lambda path: tiff(path, imagej=True, metadata={"axes": "ZYX"}),
+    ),
     "hdf5": ("v.h5", h5),
     "hdf5-latest": (
         "v.h5",
@@ -224,7 +227,7 @@ TEXTS = st.text("0123456789,.-+ eEuintflo<>|\0\n", max_size=12)
 
 def said(content, row):
     """Read plain voxels as a row says, by other means."""
-    order = {"big": ">", "little": "<", "": "<"}[row["byte_order"]]
+    order = {"big": ">", "little": "<", "": "|"}[row["byte_order"]]
     shape = tuple(int(float(edge)) for edge in row["shape"].split(","))
     dtype = np.dtype(row["dtype"]).newbyteorder(order)
     start = int(row["header_bytes"] or 0)
