@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from tomoglean import checks, provenance
+from tomoglean.formats import moments
 
 RAMP = np.arange(1000, dtype=np.uint16).reshape(10, 10, 10)
 
@@ -208,12 +209,12 @@ def test_painted_labels_are_no_volume(tmp_path):
 
 
 def test_every_voxel_serves_in_a_small_volume():
-    assert checks.sampling_step((64, 256, 256)) == 1
+    assert moments.sampling_step((64, 256, 256)) == 1
 
 
 @pytest.mark.parametrize("shape", [(100, 600, 600), (3, 3056, 3056), (1000, 1000, 30)])
 def test_a_sample_of_a_large_volume_is_bounded_and_meets_all_columns(shape):
-    step = checks.sampling_step(shape)
+    step = moments.sampling_step(shape)
     assert np.prod(shape) / step <= checks.MOST_SAMPLES
     assert len({place * step % shape[2] for place in range(shape[2])}) == shape[2]
 

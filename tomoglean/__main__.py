@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tomoglean import provenance, reference, study
 from tomoglean.provenance import Refused
@@ -65,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("study", nargs="?", default=".", type=Path)
     report.set_defaults(command=_report)
 
+    _add_slices(commands)
+
+    docs = commands.add_parser("docs", help="write the pages made from the schemas")
+    docs.add_argument("folder", nargs="?", default=Path("docs"), type=Path)
+    docs.set_defaults(command=_docs)
+    return parser
+
+
+def _add_slices(commands: Any) -> None:
     slices = commands.add_parser("slices", help="write slices for a person to correct")
     slices.add_argument("volume", type=Path, help="results/converted/VOLUME.h5")
     slices.add_argument("labels", type=Path, help="results/segmented/TASK/final/VOLUME.h5")
@@ -72,11 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     slices.add_argument("--z", required=True, help="which slices, such as 10,20-22")
     slices.add_argument("--format", default="png", choices=["png", "tif"])
     slices.set_defaults(command=_slices)
-
-    docs = commands.add_parser("docs", help="write the pages made from the schemas")
-    docs.add_argument("folder", nargs="?", default=Path("docs"), type=Path)
-    docs.set_defaults(command=_docs)
-    return parser
 
 
 def _as_in_volumes_tsv(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tomoglean import formats, labels, steps, tables
 from tomoglean.formats import Row, Source, open_source, slices
-from tomoglean.formats.moments import Moments
+from tomoglean.formats.moments import MOST_SAMPLES, Moments, sampling_step
 from tomoglean.formats.source import readable
 from tomoglean.provenance import Refused
 from tomoglean.steps import Steps
@@ -22,7 +22,6 @@ from tomoglean.volumes import slabs
 
 Facts = dict[str, Any]
 PERCENTILES = (0.5, 50, 99.5)
-MOST_SAMPLES = 1 << 22
 SLAB_BYTES = 1 << 26
 BLOCK_VOXELS = 1 << 22
 SATURATED = 0.05
@@ -374,7 +373,7 @@ def _measure(source: Source) -> _Found:
             f"{source.name}: expected real numbers, found {source.dtype}; save the volume"
             " itself, not its transform"
         )
-    found = _Found(source.name, sampling_step(source.shape))
+    found = _Found(source.name, sampling_step(source.shape, MOST_SAMPLES))
     for z, image in _images(source):
         found.add(z, image)
     return found
@@ -384,18 +383,6 @@ def _images(source: Source) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     bytes_per_slice = source.shape[1] * source.shape[2] * source.dtype.itemsize
     for part in slabs(source.shape[0], max(1, min(64, SLAB_BYTES // bytes_per_slice))):
         yield from zip(range(part.start, part.stop), source.read(part), strict=True)
-
-
-def sampling_step(shape: tuple[int, int, int]) -> int:
-    """Choose every how manieth voxel serves the percentiles.
-
-    All of them up to four million; beyond, a step without a common factor with the
-    length of a row, so that all columns are met alike.
-    """
-    step = math.ceil(math.prod(shape) / MOST_SAMPLES)
-    while math.gcd(step, shape[2]) > 1:
-        step += 1
-    return step
 
 
 def _accept(facts: Facts) -> None:

@@ -90,6 +90,18 @@ class Clipped:
         return {"mean": mean, "std": math.sqrt(squares)}
 
 
+def sampling_step(shape: tuple[int, int, int], most: int = MOST_SAMPLES) -> int:
+    """Choose every how manieth voxel serves the percentiles.
+
+    All of them up to `most`; beyond, a step without a common factor with the length of a
+    row, so that all columns are met alike.
+    """
+    step = math.ceil(math.prod(shape) / most)
+    while math.gcd(step, shape[2]) > 1:
+        step += 1
+    return step
+
+
 @dataclass
 class Sample:
     """Up to four million voxels, evenly from the whole volume, for its percentiles.
@@ -106,11 +118,8 @@ class Sample:
 
     @classmethod
     def of(cls, shape: tuple[int, int, int]) -> "Sample":
-        """Choose a step without a common factor with the length of a row."""
-        step = math.ceil(math.prod(shape) / MOST_SAMPLES)
-        while math.gcd(step, shape[2]) > 1:
-            step += 1
-        return cls(step)
+        """Choose the step by the shape of the volume."""
+        return cls(sampling_step(shape, MOST_SAMPLES))
 
     def add(self, block: npt.NDArray[Any]) -> None:
         """Take in an array of any shape."""
