@@ -5,11 +5,12 @@ import math
 NANOMETRES = {
     "pm picometer picometre": 1e-3,
     "angstrom angstroms ångström å \u212b": 0.1,
-    "nm nanometer nanometers nanometre": 1.0,
-    "um µm \u03bcm \\u00b5m micron microns micrometer micrometers micrometre": 1e3,
-    "mm millimeter millimeters millimetre": 1e6,
-    "cm centimeter centimeters centimetre": 1e7,
-    "m meter meters metre": 1e9,
+    "nm nanometer nanometers nanometre nanometres": 1.0,
+    "um µm \u03bcm \\u00b5m micron microns": 1e3,
+    "micrometer micrometers micrometre micrometres": 1e3,
+    "mm millimeter millimeters millimetre millimetres": 1e6,
+    "cm centimeter centimeters centimetre centimetres": 1e7,
+    "m meter meters metre metres": 1e9,
 }
 UNITS_NM = {name: size for names, size in NANOMETRES.items() for name in names.split()}
 

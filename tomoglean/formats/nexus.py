@@ -12,19 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tomoglean.formats.lengths import in_nm
 from tomoglean.formats.source import UNKNOWN, Triple
 from tomoglean.provenance import Refused
 
 Node = Callable[[Any, str], Any]
-UNITS_NM = {
-    **dict.fromkeys(("angstrom", "angstroms", "å"), 0.1),
-    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns"), 1e3),
-    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e3),
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre"), 1e6),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre"), 1e7),
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e9),
-}
 MOST_STEPS = 8
 MOST_COORDINATES = 1 << 20
 REGULAR = 0.01
@@ -128,7 +120,7 @@ def _coordinates(node: Node, group: Any, name: str) -> Any:
 
 def _axis(axis: Any, length: int, name: str, warnings: list[str]) -> tuple[float, float]:
     """Return step and start of an axis in nm; NaN if it does not tell."""
-    unit_nm = UNITS_NM.get(_word(axis, "units").strip().lower(), math.nan)
+    unit_nm = in_nm(_word(axis, "units"))
     lengths = {length, length + 1} - {0, 1}
     if axis is None or math.isnan(unit_nm) or axis.ndim != 1 or axis.size not in lengths:
         return math.nan, math.nan

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tomoglean.formats.lengths import in_nm
 from tomoglean.formats.raw import exactly, lies_beside
 from tomoglean.formats.source import UNKNOWN, Format, Row, Source, Triple, native
 from tomoglean.provenance import Refused
@@ -35,13 +36,6 @@ TYPES = {
     ("integer", 32): "<i4",
     ("float", 32): "<f4",
     ("float", 64): "<f8",
-}
-UNITS_NM = {
-    "nm": 1.0,
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns"), 1e3),
-    "mm": 1e6,
-    "cm": 1e7,
-    "m": 1e9,
 }
 Section = dict[str, str]
 
@@ -226,7 +220,7 @@ def _voxel_nm(
     if len(found) != 1:
         return UNKNOWN
     text, unit = found.pop()
-    numbers = [_number(word) * UNITS_NM.get(unit, math.nan) for word in text.split()]
+    numbers = [_number(word) * in_nm(unit) for word in text.split()]
     if len(numbers) != 3 or not all(0 < edge < math.inf for edge in numbers):
         warnings.append(
             f"{header.name}: its resolution {text[:40]!r} of unit {unit[:20]!r} is no voxel"
