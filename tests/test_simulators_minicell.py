@@ -11,13 +11,14 @@ from scipy import fft
 from tomoglean.provenance import Refused
 from tomoglean.simulators import files
 from tomoglean.simulators.annotators import annotate
-from tomoglean.simulators.imaging import (
+from tomoglean.simulators.minicell import simulate_minicell
+from tomoglean.simulators.minicell.imaging import (
     contrast_transfer,
     tilt_series,
     wavelength_nm,
     wedge,
 )
-from tomoglean.simulators.machines import (
+from tomoglean.simulators.minicell.machines import (
     DECOYS,
     PARTS,
     Site,
@@ -26,7 +27,6 @@ from tomoglean.simulators.machines import (
     turned,
     wedge_margin,
 )
-from tomoglean.simulators.minicell import simulate_minicell
 
 SMALL = {"shape_px": (64, 88, 88), "voxel_nm": 3.6}
 UP = np.array([1.0, 0.0, 0.0])

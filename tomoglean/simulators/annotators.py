@@ -9,7 +9,7 @@ from skimage.filters import threshold_multiotsu
 
 from tomoglean.simulators import fields
 from tomoglean.simulators.fields import Float
-from tomoglean.simulators.machines import Site, turned, wedge_margin
+from tomoglean.simulators.minicell.machines import Site, turned, wedge_margin
 from tomoglean.volumes import random
 
 

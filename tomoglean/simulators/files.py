@@ -11,7 +11,7 @@ import pandas as pd
 import tifffile
 
 from tomoglean.provenance import replacing
-from tomoglean.simulators.machines import Site
+from tomoglean.simulators.minicell.machines import Site
 
 COLUMNS = ["z", "y", "x", "nz", "ny", "nx", "class", "wedge_angle"]
 

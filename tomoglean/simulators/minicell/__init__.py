@@ -17,8 +17,8 @@ from tomoglean.provenance import Refused
 from tomoglean.simulators import fields
 from tomoglean.simulators.annotators import annotate
 from tomoglean.simulators.fields import Float
-from tomoglean.simulators.imaging import tilt_series
-from tomoglean.simulators.machines import (
+from tomoglean.simulators.minicell.imaging import tilt_series
+from tomoglean.simulators.minicell.machines import (
     DECOYS,
     LEAFLET_NM,
     NEEDLE_NM,
