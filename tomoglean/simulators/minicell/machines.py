@@ -8,63 +8,19 @@ the pods survives at 1.8 nm.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tomoglean.simulators.fields import Float, along, frame
+from tomoglean.simulators.minicell.bodies import NEEDLE_NM as NEEDLE_NM
+from tomoglean.simulators.minicell.bodies import Site as Site
+from tomoglean.simulators.minicell.bodies import turned as turned
+from tomoglean.simulators.minicell.bodies import wedge_margin as wedge_margin
 
-NEEDLE_NM, NEEDLE_SD_NM = 51.0, 4.8
+NEEDLE_SD_NM = 4.8
 BELOW_NM, AROUND_NM, LEAFLET_NM = 48.0, 24.0, 2.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place in the envelope (or in the ice, for gold) where something may sit.
-
-    Attributes
-    ----------
-    place_nm
-        Origin (z, y, x) in nm: on the axis, midway between OM and IM mid-surfaces.
-    normal
-        Unit axis (z, y, x), outward.
-    kind
-        `t3ss`, or the name of a decoy.
-    gap_nm
-        Distance of the membranes at the site in nm; 0 if unknown.
-    spin
-        Turn about the axis in radians.
-    needle_nm
-        Length of the needle beyond the outer membrane in nm.
-    """
-
-    place_nm: npt.NDArray[np.float64]
-    normal: npt.NDArray[np.float64]
-    kind: str
-    gap_nm: float = 0.0
-    spin: float = 0.0
-    needle_nm: float = NEEDLE_NM
-
-    @property
-    def wedge_angle(self) -> float:
-        """Angle atan2(|n_x|, |n_z|) in degrees; unseen below 90 - largest tilt."""
-        z, _, x = np.abs(self.normal)
-        return float(np.degrees(np.arctan2(x, z)))
-
-
-def wedge_margin(site: Site, tilt_max_deg: float) -> float:
-    """Angle by which a site lies outside the missing wedge in degrees; negative inside."""
-    return site.wedge_angle - (90.0 - tilt_max_deg)
-
-
-def turned(
-    normal: npt.NDArray[np.float64], by: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Tip a unit vector by a small vector (radians) across it."""
-    moved = normal + by
-    return np.asarray(moved / np.linalg.norm(moved))
 
 
 def _union(*bodies: npt.NDArray[Any]) -> Float:

@@ -1,0 +1,169 @@
+"""What looks like a machine, or stands where one could: distractors by name.
+
+All go in by `bodies.insert`, as machines do, and each has its own label.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomoglean.simulators.fields import Float
+from tomoglean.simulators.minicell.bodies import EMPTY, Body, Local, Site, sheet, solid
+from tomoglean.simulators.minicell.complexes import (
+    BASE,
+    MOTOR,
+    T3SS,
+    injectisome_extent,
+    needle,
+    platform,
+)
+from tomoglean.simulators.minicell.distances import ball
+
+# Densities relative to protein in ice (2.5 V above ice).
+RIBOSOME, HEADS, GOLD, ICE = 1.3, 0.7, 8.6, 1.4
+LATTICE_NM, PLATE_NM = 12.0, 25.0
+
+
+@dataclass(frozen=True)
+class Decoys:
+    """Settings: what looks like a machine.
+
+    Attributes
+    ----------
+    number, kinds
+        How many stand in the envelope, and which kinds take turns.
+    gold, ice
+        Gold beads, and lumps of ice on its surface, per field of view.
+    """
+
+    number: int
+    kinds: Sequence[str]
+    gold: int
+    ice: int
+
+
+def ribosome(at: Local) -> Float:
+    """A 70S ribosome of about 21 nm, its middle 15 nm below the inner membrane."""
+    middle = -at.site.top_nm - 15.0
+    large = ball(at, across=-1.5, aside=0, height=middle - 1.0, size=8.6)
+    stalk = ball(at, across=-4.0, aside=6.5, height=middle + 4.0, size=3.2)
+    crest = ball(at, across=-2.0, aside=-5.5, height=middle + 5.0, size=3.2)
+    head = ball(at, across=6.5, aside=2.5, height=middle + 4.0, size=4.2)
+    foot = ball(at, across=6.5, aside=-2.5, height=middle - 4.0, size=4.6)
+    return np.asarray(np.minimum.reduce([large, stalk, crest, head, foot]), np.float32)
+
+
+def ribosome_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a ribosome."""
+    return -site.top_nm - 27.0, -site.top_nm - 3.0, 12.0
+
+
+def array_radius_nm(site: Site) -> float:
+    """Radius of a patch of chemoreceptors."""
+    return 16.0 + 14.0 * site.size
+
+
+def array(at: Local) -> Float:
+    """Chemoreceptors: trimers of dimers on a honeycomb, a base plate 25 nm below the IM.
+
+    The lattice constant is 12 nm; rods reach from 8 nm above the inner membrane to the
+    plate, which is open in the middle of every hexagon. The patch follows the envelope.
+    """
+    reach = array_radius_nm(at.site)
+    bent = at.height + np.float32(at.site.bend / 2) * at.radius**2 + at.site.top_nm
+    side = LATTICE_NM / np.sqrt(3)
+    trimers = np.minimum(_lattice(at, side), _lattice(at, -side))
+    rods = np.maximum(trimers - 2.0, np.abs(bent + 8.5) - 16.5)
+    open_plate = np.maximum(np.abs(bent + PLATE_NM) - 2.0, 3.0 - _lattice(at, 0.0))
+    body = np.minimum(rods, open_plate)
+    return np.asarray(np.maximum(body, at.radius - reach), np.float32)
+
+
+def _lattice(at: Local, shift: float) -> Float:
+    """Distance to the nearest axis of a hexagonal lattice, shifted across."""
+    across, high = at.across - np.float32(shift), LATTICE_NM * np.sqrt(3)
+    nearest = []
+    for start in (0.0, 0.5):
+        u = across / high - start
+        v = at.aside / LATTICE_NM - start
+        nearest.append(np.hypot((u - np.rint(u)) * high, (v - np.rint(v)) * LATTICE_NM))
+    return np.asarray(np.minimum(*nearest), np.float32)
+
+
+def array_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a patch of chemoreceptors."""
+    reach = array_radius_nm(site)
+    sag = abs(site.bend) * reach**2 / 2
+    return -site.top_nm - 28.0 - sag, -site.top_nm + 9.0, reach
+
+
+def vesicle_radius_nm(site: Site) -> float:
+    """Radius of a vesicle's mid-surface."""
+    return 10.0 + 12.0 * site.size
+
+
+def vesicle(at: Local) -> Float:
+    """Vesicle that has left the outer membrane, 8 nm off."""
+    size = vesicle_radius_nm(at.site)
+    return ball(at, across=0, aside=0, height=at.site.top_nm + size + 8.0, size=size)
+
+
+def vesicle_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a vesicle."""
+    size = vesicle_radius_nm(site)
+    return site.top_nm + 4.0, site.top_nm + 2 * size + 12.0, size + 4.0
+
+
+def fold(at: Local) -> Float:
+    """Fold of the outer membrane: a flat pouch as long as a needle, closed at its rim."""
+    tall, wide = 20.0 + 25.0 * at.site.size, 8.0 + 8.0 * at.site.size
+    up = np.maximum(np.abs(at.height - at.site.top_nm - tall / 2) - tall / 2, 0)
+    out = np.maximum(np.abs(at.across) - wide, 0)
+    return np.asarray(np.sqrt(up**2 + out**2 + at.aside**2) - 6.0, np.float32)
+
+
+def fold_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a fold."""
+    return site.top_nm - 10.0, site.top_nm + 31.0 + 25.0 * site.size, 26.0
+
+
+def bead(at: Local) -> Float:
+    """Gold bead of 10 nm."""
+    return ball(at, across=0, aside=0, height=0, size=5.0)
+
+
+def ice_radius_nm(site: Site) -> float:
+    """Mean radius of a lump of ice."""
+    return 9.0 + 14.0 * site.size
+
+
+def lump(at: Local) -> Float:
+    """Lump of ice with a bumpy surface."""
+    size, long = ice_radius_nm(at.site), np.float32(ice_radius_nm(at.site) / 2)
+    bumps = np.cos(at.across / long) * np.cos(at.aside / long + 1) + np.cos(
+        at.height / long
+    )
+    smooth = ball(at, across=0, aside=0, height=0, size=size)
+    return np.asarray(smooth + np.float32(0.12 * size) * bumps, np.float32)
+
+
+def lump_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a lump of ice."""
+    reach = 1.25 * ice_radius_nm(site) + 2.0
+    return -reach, reach, reach
+
+
+BODIES: dict[str, Body] = {
+    "t3ss": T3SS,
+    "motor": MOTOR,
+    "ribosome": solid(ribosome, extent=ribosome_extent, strength=RIBOSOME),
+    "array": solid(array, extent=array_extent),
+    "vesicle": sheet(vesicle, extent=vesicle_extent, strength=HEADS),
+    "base_without_needle": solid(*BASE, platform, extent=injectisome_extent),
+    "base_without_platform": solid(*BASE, needle, extent=injectisome_extent),
+    "fold": sheet(fold, extent=fold_extent, strength=HEADS),
+    "gold": solid(bead, extent=lambda site: (-5.0, 5.0, 5.0), strength=GOLD),
+    "ice": solid(lump, extent=lump_extent, strength=ICE),
+    "empty": EMPTY,
+}

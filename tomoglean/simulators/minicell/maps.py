@@ -1,0 +1,98 @@
+"""Complexes from density maps (MRC), put into the envelope like any other body."""
+
+import os
+from collections.abc import Sequence
+
+import mrcfile
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from tomoglean.provenance import Refused
+from tomoglean.simulators.fields import Float, frame
+from tomoglean.simulators.minicell.bodies import Body, Local, Site
+
+LARGEST_PX = 512
+
+
+def read_body(
+    path: str | os.PathLike[str],
+    *,
+    axis: Sequence[float],
+    origin_nm: Sequence[float],
+    level: float,
+) -> Body:
+    """Read a map as a body.
+
+    Parameters
+    ----------
+    path
+        MRC file with its voxel size; density positive.
+    axis
+        Direction (z, y, x) in the map that points outward.
+    origin_nm
+        Where the machine's origin lies, as z, y, x in nm from the middle of the map: the
+        point of the axis midway between the membranes.
+    level
+        Density of the map at the surface of the complex. What is below counts as ice,
+        twice as much as protein (density 1), in between linear.
+
+    Returns
+    -------
+    Body
+        Linear interpolation of the map in the frame of a site.
+
+    Raises
+    ------
+    Refused
+        If the file is not an MRC map of a usable size.
+    """
+    data, voxel_nm = _read(path)
+    axes = frame(axis)
+    middle = (np.array(data.shape) - 1) / 2 + np.asarray(origin_nm) / voxel_nm
+    values = np.clip((data / np.float32(level) - 0.5) * 2 / 3, 0, 1).astype(np.float32)
+
+    def draw(at: Local) -> tuple[Float, Float]:
+        local = (at.across, at.aside, at.height)
+        places = [
+            middle[k] + sum(axes[i, k] * c for i, c in enumerate(local)) / voxel_nm
+            for k in range(3)
+        ]
+        shape = np.broadcast_shapes(*(np.shape(place) for place in places))
+        where = np.stack([np.broadcast_to(place, shape) for place in places])
+        density = ndimage.map_coordinates(values, where, order=1, cval=0.0)
+        # 1/3 is the surface; the slope there is about one voxel of the map wide.
+        return density, np.asarray((1 / 3 - density) * 3 * voxel_nm, np.float32)
+
+    corners = np.argwhere(values > 0)[:, None, :] if values.any() else np.zeros((1, 1, 3))
+    local = ((corners[:, 0] - middle) * voxel_nm) @ axes.T
+    low, high = float(local[:, 2].min()), float(local[:, 2].max())
+    radius = float(np.hypot(local[:, 0], local[:, 1]).max())
+    pad = float(voxel_nm)
+    return Body(draw, lambda site: _extent(site, low - pad, high + pad, radius + pad))
+
+
+def _extent(_: Site, low: float, high: float, radius: float) -> tuple[float, float, float]:
+    return low, high, radius
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], float]:
+    name = os.fspath(path)
+    try:
+        with mrcfile.open(path, permissive=False) as file:
+            data, voxel_nm = (
+                np.asarray(file.data, np.float32),
+                float(file.voxel_size.x) / 10,
+            )
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"simulate: machines.map: expected an MRC map, found {name} ({error}); "
+            "name a readable map"
+        ) from error
+    if data.ndim != 3 or max(data.shape) > LARGEST_PX or voxel_nm <= 0:
+        raise Refused(
+            f"simulate: machines.map: expected a map of at most {LARGEST_PX} voxels an "
+            f"edge and a voxel size, found {data.shape} and {10 * voxel_nm:g} A in {name}; "
+            "crop the map or set its voxel size"
+        )
+    return data, voxel_nm
