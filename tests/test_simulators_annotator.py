@@ -10,7 +10,7 @@ from tomoglean.simulators.minicell.annotator import (
     chances,
     wedge_class,
 )
-from tomoglean.simulators.minicell.machines import Site, wedge_margin
+from tomoglean.simulators.minicell.bodies import Site, wedge_margin
 
 FULL = config.filled({}, "phantom-minicell", "test", "")["annotator"]
 USUAL = Annotator(**FULL)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomoglean.simulators.minicell.machines import Site, turned, wedge_margin
+from tomoglean.simulators.minicell.bodies import Site, turned, wedge_margin
 from tomoglean.volumes import random
 
 #: Wedge classes, by the angle from the edge of the missing wedge.

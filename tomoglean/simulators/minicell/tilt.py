@@ -6,7 +6,8 @@ electrons and blurred by the camera. Signal and noise stay apart to the end, so 
 SNR of a tomogram is measured, not asked for.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from tomoglean.simulators.fields import Float
 from tomoglean.simulators.minicell.microscope import Microscope, wavelength_nm
 from tomoglean.simulators.projections import Projector, ramp
 from tomoglean.volumes import random
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def record(
     shape = len(phases), density.shape[1], width_px
     counts, expected = np.empty(shape, np.float32), np.empty(shape, np.float32)
     electrons = microscope.electrons(voxel_nm) * microscope.passed(ice_nm)
-    for view, phase in enumerate(phases):
+    for view, phase in enumerate(_told(phases, len(phases), "recording views")):
         brightness = _brightness(seed, name, view, phase, pad, voxel_nm, microscope)
         rng = random(seed, name, "shot noise", view)
         both = recorded(rng, electrons[view] * brightness, voxel_nm, microscope)
@@ -138,7 +141,7 @@ def _projected(density: npt.NDArray[Any], width_px: int, microscope: Microscope)
     depth, rows, across = density.shape
     projector = Projector((depth, across), microscope.angles_deg, width_px)
     views = np.empty((len(microscope.angles_deg), rows, width_px), np.float32)
-    for row in range(rows):
+    for row in _told(range(rows), rows, "projecting planes"):
         views[:, row] = projector.project(density[:, row])
     return views
 
@@ -320,7 +323,7 @@ def reconstruct(
         back_projected(series.noise, depth, microscope),
         strict=True,
     )
-    for row, (signal, noise) in enumerate(planes):
+    for row, (signal, noise) in enumerate(_told(planes, rows, "reconstructing planes")):
         np.add(signal, noise, out=image[:, row])
         squares += float(np.square(noise[ice], dtype=np.float64).sum())
         where = inside[:, row]
@@ -344,6 +347,14 @@ def clean(series: TiltSeries, tomogram: Tomogram, microscope: Microscope) -> Flo
     for row, plane in enumerate(planes):
         np.multiply(plane, np.float32(1 / tomogram.noise), out=image[:, row])
     return image
+
+
+def _told(work: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    """Pass work through, and tell after each tenth how far it is."""
+    for number, one in enumerate(work, start=1):
+        yield one
+        if number * 10 // total > (number - 1) * 10 // total:
+            log.info("%s: %d of %d", what, number, total)
 
 
 def _ice(shape: tuple[int, ...], ice_px: float) -> tuple[slice, slice]:
