@@ -90,7 +90,7 @@ def snr() -> Iterator[str]:
     yield "| 400 nm of ice, first cell | SNR | standard deviation of signal, noise |"
     yield "|---|---|---|"
     changed = [(what, cells[0], changes) for what, changes in CHANGES.items()]
-    empty = {"cytosol_share": 0.0, "periplasm_share": 0.0, "membrane_share": 0.0}
+    empty = {"cytosol_share": 1e-3, "periplasm_share": 0.0, "membrane_share": 0.0}
     changed += [("no proteins between the machines", specimen("cell-0", **empty), {})]
     bare = {**empty, "ribosomes_per_um3": 0.0}
     changed += [("nor ribosomes", specimen("cell-0", **bare), {})]
