@@ -85,10 +85,11 @@ def test_a_fifth_is_missed_and_the_hidden_ones_most():
 
 
 @pytest.mark.parametrize("tilt", [30.0, 51.0, 60.0, 66.0, 80.0])
-def test_the_mean_miss_holds_at_any_tilt(tilt):
+@pytest.mark.parametrize("miss", [0.2, 0.5])
+def test_the_mean_miss_holds_at_any_tilt(tilt, miss):
     machines = crowd(3000)
-    picks = picked(machines, number=0.0, tilt=tilt)
-    assert 1 - len(picks) / 3000 == pytest.approx(0.2, abs=0.025)
+    picks = picked(machines, person(miss=miss), number=0.0, tilt=tilt)
+    assert 1 - len(picks) / 3000 == pytest.approx(miss, abs=0.03)
 
 
 def test_more_is_missed_where_noise_is_stronger():
@@ -98,9 +99,18 @@ def test_more_is_missed_where_noise_is_stronger():
     assert few < len(picked(crowd(2000), number=0.0)) < many
 
 
-def test_nobody_misses_all():
-    machines = crowd(500)
-    assert len(picked(machines, person(miss=1.0), number=0.0, snr=1e-4)) > 0
+def test_odds_to_miss_fall_with_the_root_of_the_snr():
+    odds = [
+        {name: p / (1 - p) for name, p in chances(USUAL, snr=s, tilt_max_deg=51.0).items()}
+        for s in (0.2, 0.8)
+    ]
+    for name, less in odds[1].items():
+        assert odds[0][name] == pytest.approx(2 * less)
+
+
+@pytest.mark.parametrize("snr", [1e-6, 1.0, 1e6])
+def test_who_misses_nothing_does_so_at_any_noise(snr):
+    assert len(picked(crowd(50), person(miss=0.0), number=0.0, snr=snr)) == 50
 
 
 def test_picks_err_by_five_nanometres():

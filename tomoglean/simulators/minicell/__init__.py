@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 BACKGROUND, MEMBRANE = 0, 1
 # Variance of the signal in a default cell: sets the noise of the fast mode in bare ice.
-REFERENCE_VARIANCE = 0.011
+REFERENCE_VARIANCE = 0.0128
 DEFINITIONS = {
     "axes": "z, y, x; the tilt axis is y; the first voxel is centred at 0 nm",
     "contrast": "protein is dark; the noise in the ice has standard deviation 1",

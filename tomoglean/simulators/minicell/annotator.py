@@ -15,7 +15,6 @@ EDGE_DEG = 10.0
 HARDNESS = {OUTSIDE: 1.0, EDGE: 1.7, INSIDE: 3.0}
 #: What nobody takes for a machine.
 PLAIN = ("gold", "ice", "empty")
-MOST_MISSED = 0.95
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Annotator:
     miss
         Share of machines missed, on average over all directions, at the usual SNR.
     usual_snr
-        SNR for which `miss` holds; the chance to miss falls with the root of the SNR.
+        SNR for which `miss` holds; the odds to miss fall with the root of the SNR.
     jitter_nm
         Root-mean-square distance from pick to machine.
     tip_deg
@@ -65,8 +64,9 @@ def chances(annotator: Annotator, *, snr: float, tilt_max_deg: float) -> dict[st
     outside = max(tilt_max_deg - EDGE_DEG, 0) / 90
     shares = {OUTSIDE: outside, EDGE: 1 - inside - outside, INSIDE: inside}
     mean = sum(shares[one] * HARDNESS[one] for one in WEDGE_CLASSES)
-    hard = annotator.miss / mean * float(np.sqrt(annotator.usual_snr / snr))
-    return {one: min(hard * HARDNESS[one], MOST_MISSED) for one in WEDGE_CLASSES}
+    usual = {one: min(annotator.miss * HARDNESS[one] / mean, 1.0) for one in WEDGE_CLASSES}
+    harder = float(np.sqrt(annotator.usual_snr / snr))
+    return {one: p * harder / (1 - p + p * harder) for one, p in usual.items()}
 
 
 def annotate(
