@@ -1,7 +1,8 @@
-"""What the minicell's tilt series gives: SNR by ice and dose, time and memory by size.
+"""What the minicell's tilt series gives, as Markdown tables.
 
-    python benchmarks/tilt.py [snr | sizes | modes] ...    default: all, as Markdown tables
+    python benchmarks/tilt.py [checks | snr | sizes | modes] ...    default: all
 
+checks: positions, noise, wedge and Thon rings beside what theory says.
 snr: the same cells behind ice of 180, 320 and 400 nm, beside the expected values; and what
 each part of the imaging chain does to it. sizes: CPU time and peak memory (VmHWM) of the
 small and the full field of view, each in a process of its own. modes: CPU time of the fast
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import fft, ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -73,6 +75,63 @@ def seen(one: scene.Scene, ice_nm: float, scope: Microscope) -> tilt.Tomogram:
     width = one.labels.shape[2]
     series = tilt.record(1, "benchmark", one.density, width_px=width, **where)
     return tilt.reconstruct(series, one.inside, **where)
+
+
+def checks() -> Iterator[str]:
+    """What comes out of the chain beside what theory says."""
+    yield "| check | measured | theory |"
+    yield "|---|---|---|"
+    yield f"| largest error of 20 positions, voxels | {worst_position():.3f} | 0 |"
+    scope, ice = microscope(), np.zeros((64, 64, 128), np.float32)
+    where = {"ice_nm": 115.0, "voxel_nm": 1.8, "microscope": scope}
+    series = tilt.record(1, "ice", ice, width_px=128, **where)
+    found = tilt.reconstruct(series, np.ones(ice.shape, bool), **where)
+    ramped = np.sum(scope.weights_rad**2 / series.means) / 12
+    yield f"| variance of the noise | {found.noise**2:.3g} | {ramped:.3g} |"
+    yield f"| power in the wedge over power in band | {hidden(found.image):.4f} | 0 |"
+    yield f"| first zero of the Thon rings at 1.48 nm, nm | {first_zero():.2f} | 3.48 |"
+
+
+def worst_position() -> float:
+    """Largest error in voxels of soft balls at random places, without noise."""
+    scope, rng = microscope(shift_nm=0.0, rotation_deg=0.0), np.random.default_rng(0)
+    places, worst = rng.uniform(12, [36, 28, 52], (20, 3)), 0.0
+    axes = np.ogrid[:48, :40, :64]
+    for place in places:
+        squares = sum((a - p) ** 2 for a, p in zip(axes, place, strict=True))
+        ball = 0.5 * np.exp(-squares / 8).astype(np.float32)
+        where = {"ice_nm": 80.0, "voxel_nm": 1.8, "microscope": scope}
+        series = tilt.record(1, "ball", ball, width_px=64, **where)
+        image = np.stack(list(tilt.back_projected(series.signal, 48, scope)), axis=1)
+        low = np.rint(place).astype(int) - 4
+        part = -image[tuple(slice(a, a + 9) for a in low)]
+        part = np.clip(part - 0.3 * part.max(), 0, None)
+        worst = max(worst, *np.abs(ndimage.center_of_mass(part) + low - place))
+    return float(worst)
+
+
+def hidden(image: np.ndarray) -> float:
+    """Mean power well inside the wedge over that well outside, in a cropped tomogram."""
+    cropped = image[:, :, 32:96] * (np.hanning(64)[:, None, None] * np.hanning(64))
+    power = np.abs(fft.fftn(cropped)) ** 2
+    kz, _, kx = np.meshgrid(*(fft.fftfreq(n) for n in power.shape), indexing="ij")
+    angle, radius = np.degrees(np.arctan2(np.abs(kz), np.abs(kx))), np.hypot(kz, kx)
+    band = (radius > 0.1) & (radius < 0.5)
+    return float(power[band & (angle > 55)].mean() / power[band & (angle < 48)].mean())
+
+
+def first_zero() -> float:
+    """Period in nm at which a view of weak white matter at 1.48 nm has least power."""
+    scope = microscope(shift_nm=0.0, rotation_deg=0.0, defocus_spread_um=0.0)
+    matter = np.random.default_rng(0).normal(0, 0.02, (4, 256, 256)).astype(np.float32)
+    where = {"ice_nm": 50.0, "voxel_nm": 1.48, "microscope": scope}
+    view = tilt.record(1, "matter", matter, width_px=256, **where).signal[17]
+    ky, kx = fft.fftfreq(256, 1.48), fft.rfftfreq(256, 1.48)
+    edges = np.linspace(0.2, 0.335, 40)
+    radius = np.hypot(ky[:, None], kx)
+    total, _ = np.histogram(radius, edges, weights=np.abs(fft.rfft2(view)) ** 2)
+    least = np.argmin(total / np.histogram(radius, edges)[0])
+    return float(2 / (edges[least] + edges[least + 1]))
 
 
 def snr() -> Iterator[str]:
@@ -133,7 +192,12 @@ def modes() -> Iterator[str]:
         yield f"| {mode} | 64 x 256 x 256 at 3.6 nm | {spent:.1f} |"
 
 
-PARTS: dict[str, Callable[[], Iterator[str]]] = {"snr": snr, "sizes": sizes, "modes": modes}
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "checks": checks,
+    "snr": snr,
+    "sizes": sizes,
+    "modes": modes,
+}
 
 
 def main(words: list[str]) -> None:
