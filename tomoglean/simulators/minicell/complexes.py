@@ -58,7 +58,7 @@ def platform(at: Local) -> Float:
     reach = np.maximum(np.maximum(top - 17.0 - at.height, at.height - top + 1.0), 0)
     pods = np.sqrt((outward - 14.0) ** 2 + aside**2 + reach**2) - 3.0
     spokes = np.maximum(np.hypot(aside, at.height - top + 18.0) - 1.8, outward - 14.0)
-    hub = np.hypot(at.radius, (at.height - top + 18.5) * 1.3) - 6.0
+    hub = np.hypot(at.radius, (at.height - top + 18.2) * 1.3) - 6.0
     return np.asarray(np.minimum(np.minimum(pods, spokes), hub), np.float32)
 
 

@@ -106,7 +106,7 @@ def proteins(
     low, high = bounds_nm
     shares = np.array([cell.cytosol_share, cell.periplasm_share, cell.membrane_share])
     # Places are independent, so that of a volume f is left free with exp(-n v).
-    number = -np.log(1 - shares) / _mean_volume_nm3()
+    number = np.abs(np.log(1 - shares)) / _mean_volume_nm3()
     most = number.max()
     places = rng.uniform(low, high, (rng.poisson(most * np.prod(high - low)), 3))
     chance, radii = rng.uniform(0, most, len(places)), _radii(rng, len(places))

@@ -4,7 +4,7 @@ All go in by `bodies.insert`, as machines do, and each has its own label.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from tomoglean.simulators.minicell.distances import ball
 
 # Densities relative to protein in ice (2.5 V above ice).
 RIBOSOME, HEADS, GOLD, ICE = 1.3, 0.7, 8.6, 1.4
+GOLD_NM = 10.0
 LATTICE_NM, PLATE_NM = 12.0, 25.0
+RIBOSOME_DEPTH_NM, POLYSOME_NM = 15.0, 23.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,22 @@ class Decoys:
 
 def ribosome(at: Local) -> Float:
     """A 70S ribosome of about 21 nm, its middle 15 nm below the inner membrane."""
-    middle = -at.site.top_nm - 15.0
+    return _subunits(at, -at.site.top_nm - RIBOSOME_DEPTH_NM)
+
+
+def polysome(at: Local) -> Float:
+    """One to three ribosomes in a row below the inner membrane."""
+    number = 1 + int(3 * min(at.site.size, 0.999))
+    row = []
+    for index in range(number):
+        off = POLYSOME_NM * (index - (number - 1) / 2)
+        sink = at.site.bend / 2 * off**2
+        moved = replace(at, across=at.across - np.float32(off))
+        row.append(_subunits(moved, -at.site.top_nm - RIBOSOME_DEPTH_NM - sink))
+    return np.asarray(np.minimum.reduce(row), np.float32)
+
+
+def _subunits(at: Local, middle: float) -> Float:
     large = ball(at, across=-1.5, aside=0, height=middle - 1.0, size=8.6)
     stalk = ball(at, across=-4.0, aside=6.5, height=middle + 4.0, size=3.2)
     crest = ball(at, across=-2.0, aside=-5.5, height=middle + 5.0, size=3.2)
@@ -59,9 +76,15 @@ def ribosome_extent(site: Site) -> tuple[float, float, float]:
     return -site.top_nm - 27.0, -site.top_nm - 3.0, 12.0
 
 
+def polysome_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a row of ribosomes."""
+    sink = abs(site.bend) / 2 * POLYSOME_NM**2
+    return -site.top_nm - 27.0 - sink, -site.top_nm - 3.0 + sink, 12.0 + POLYSOME_NM
+
+
 def array_radius_nm(site: Site) -> float:
     """Radius of a patch of chemoreceptors."""
-    return 16.0 + 14.0 * site.size
+    return 20.0 + 16.0 * site.size
 
 
 def array(at: Local) -> Float:
@@ -100,7 +123,7 @@ def array_extent(site: Site) -> tuple[float, float, float]:
 
 def vesicle_radius_nm(site: Site) -> float:
     """Radius of a vesicle's mid-surface."""
-    return 10.0 + 12.0 * site.size
+    return 12.0 + 14.0 * site.size
 
 
 def vesicle(at: Local) -> Float:
@@ -117,7 +140,7 @@ def vesicle_extent(site: Site) -> tuple[float, float, float]:
 
 def fold(at: Local) -> Float:
     """Fold of the outer membrane: a flat pouch as long as a needle, closed at its rim."""
-    tall, wide = 20.0 + 25.0 * at.site.size, 8.0 + 8.0 * at.site.size
+    tall, wide = 20.0 + 25.0 * at.site.size, 8.0 + 14.0 * at.site.size
     up = np.maximum(np.abs(at.height - at.site.top_nm - tall / 2) - tall / 2, 0)
     out = np.maximum(np.abs(at.across) - wide, 0)
     return np.asarray(np.sqrt(up**2 + out**2 + at.aside**2) - 6.0, np.float32)
@@ -125,12 +148,7 @@ def fold(at: Local) -> Float:
 
 def fold_extent(site: Site) -> tuple[float, float, float]:
     """Extent of a fold."""
-    return site.top_nm - 10.0, site.top_nm + 31.0 + 25.0 * site.size, 26.0
-
-
-def bead(at: Local) -> Float:
-    """Gold bead of 10 nm."""
-    return ball(at, across=0, aside=0, height=0, size=5.0)
+    return site.top_nm - 10.0, site.top_nm + 31.0 + 25.0 * site.size, 32.0
 
 
 def ice_radius_nm(site: Site) -> float:
@@ -138,32 +156,53 @@ def ice_radius_nm(site: Site) -> float:
     return 9.0 + 14.0 * site.size
 
 
+def standoff_nm(site: Site, radius_nm: float) -> float:
+    """Height of gold or ice: 0 in free ice; at the envelope it leans on the OM outside."""
+    if site.gap_nm == 0:
+        return 0.0
+    return site.top_nm + radius_nm + 3.0 + 4.0 * site.size
+
+
+def bead(at: Local) -> Float:
+    """Gold bead of 10 nm."""
+    radius = GOLD_NM / 2
+    return ball(at, across=0, aside=0, height=standoff_nm(at.site, radius), size=radius)
+
+
+def bead_extent(site: Site) -> tuple[float, float, float]:
+    """Extent of a gold bead."""
+    height = standoff_nm(site, GOLD_NM / 2)
+    return height - GOLD_NM / 2, height + GOLD_NM / 2, GOLD_NM / 2
+
+
 def lump(at: Local) -> Float:
     """Lump of ice with a bumpy surface."""
     size, long = ice_radius_nm(at.site), np.float32(ice_radius_nm(at.site) / 2)
-    bumps = np.cos(at.across / long) * np.cos(at.aside / long + 1) + np.cos(
-        at.height / long
-    )
-    smooth = ball(at, across=0, aside=0, height=0, size=size)
+    height = standoff_nm(at.site, size)
+    bumps = np.cos(at.across / long) * np.cos(at.aside / long + 1)
+    bumps = bumps + np.cos((at.height - np.float32(height)) / long)
+    smooth = ball(at, across=0, aside=0, height=height, size=size)
     return np.asarray(smooth + np.float32(0.12 * size) * bumps, np.float32)
 
 
 def lump_extent(site: Site) -> tuple[float, float, float]:
     """Extent of a lump of ice."""
-    reach = 1.25 * ice_radius_nm(site) + 2.0
-    return -reach, reach, reach
+    height, reach = standoff_nm(site, ice_radius_nm(site)), 1.25 * ice_radius_nm(site) + 2
+    return height - reach, height + reach, reach
 
+
+SINGLE_RIBOSOME = solid(ribosome, extent=ribosome_extent, strength=RIBOSOME)
 
 BODIES: dict[str, Body] = {
     "t3ss": T3SS,
     "motor": MOTOR,
-    "ribosome": solid(ribosome, extent=ribosome_extent, strength=RIBOSOME),
+    "ribosome": solid(polysome, extent=polysome_extent, strength=RIBOSOME),
     "array": solid(array, extent=array_extent),
     "vesicle": sheet(vesicle, extent=vesicle_extent, strength=HEADS),
     "base_without_needle": solid(*BASE, platform, extent=injectisome_extent),
     "base_without_platform": solid(*BASE, needle, extent=injectisome_extent),
     "fold": sheet(fold, extent=fold_extent, strength=HEADS),
-    "gold": solid(bead, extent=lambda site: (-5.0, 5.0, 5.0), strength=GOLD),
+    "gold": solid(bead, extent=bead_extent, strength=GOLD),
     "ice": solid(lump, extent=lump_extent, strength=ICE),
     "empty": EMPTY,
 }

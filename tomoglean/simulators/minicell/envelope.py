@@ -21,6 +21,7 @@ from tomoglean.volumes import random
 
 GAP_LIMITS_NM = (28.0, 40.0)
 DIMPLE_NM, DIMPLE_HEIGHT_NM = 15.0, 25.0
+FADE_NM, WAVES = 45.0, 16
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,25 @@ class Envelope:
         """Signed distances in nm to OM and IM at points (N, 3); positive outside."""
         places = np.asarray(points, float)
         z, y, x = (places - self.centre_nm).T
-        middle = self.shape.distance(z, y, x) + self.ripple.at(places)
-        gap = np.clip(self.gap_nm + self.swell.at(places), *GAP_LIMITS_NM)
+        middle, gap = self._surfaces(z, y, x)
         for site in self.dimples:
             gap += _dimple(site, *places.T) * (site.gap_nm - gap)
         return middle - gap / 2, middle + gap / 2
+
+    def _surfaces(self, z: Any, y: Any, x: Any) -> tuple[Any, Any]:
+        """Distance to the middle surface, and the gap before dimples, from offsets.
+
+        Undulations are those of the nearest point of the smooth shape: along a normal
+        nothing changes, so distances stay distances. They fade out far from it.
+        """
+        middle, place = self.shape.nearest(z, y, x)
+        near = np.abs(middle) < 2 * FADE_NM
+        some = [np.broadcast_to(part, near.shape)[near] for part in place]
+        fade = np.minimum(2 - np.abs(middle[near]) / np.float32(FADE_NM), 1)
+        middle[near] += fade * _waves(self.ripple, *some)
+        gap = np.full_like(middle, self.gap_nm)
+        gap[near] += fade * _waves(self.swell, *some)
+        return middle, np.clip(gap, *GAP_LIMITS_NM, out=gap)
 
     def plane(self, z: float, y: Vector, x: Vector) -> tuple[Float, Float]:
         """Signed distances in nm to OM and IM on a plane; positive outside.
@@ -97,9 +112,7 @@ class Envelope:
         high = np.float32(z - self.centre_nm[0])
         down = (y[:, None] - self.centre_nm[1]).astype(np.float32)
         across = (x[None, :] - self.centre_nm[2]).astype(np.float32)
-        middle = self.shape.distance(high, down, across)
-        middle = middle + self.ripple.plane(z, y, x)
-        gap = np.clip(self.gap_nm + self.swell.plane(z, y, x), *GAP_LIMITS_NM)
+        middle, gap = self._surfaces(high, down, across)
         for site in self.dimples:
             _pull(gap, site, z, y, x)
         gap *= np.float32(0.5)
@@ -124,12 +137,12 @@ class Envelope:
         here = float(self.middle(place_nm[None])[0])
         return float((values.sum() - 6 * here) / step_nm**2 / 2)
 
-    def somewhere(self, rng: np.random.Generator) -> Vector:
-        """Place on the middle surface in nm, uniform by area."""
-        place = self.centre_nm + self.shape.somewhere(rng)
-        for _ in range(4):
+    def settled_place(self, place_nm: Vector) -> Vector:
+        """Move a place onto the middle surface along its normal."""
+        place = np.asarray(place_nm)
+        for _ in range(3):
             place = place - float(self.middle(place[None])[0]) * self.normal(place)
-        return np.asarray(place)
+        return place
 
     def reach_nm(self) -> Vector:
         """Half the edges (z, y, x) of a box about the centre that holds all of it."""
@@ -143,6 +156,19 @@ class Envelope:
             heights -= np.array([outer[0], inner[1]])
         place = site.place_nm + heights.mean() * site.normal
         return replace(site, place_nm=place, gap_nm=float(heights[0] - heights[1]))
+
+
+def _waves(field: Waves, z: Any, y: Any, x: Any) -> Any:
+    """Sum of plane waves at any places, in the precision of these."""
+    total = np.zeros_like(z)
+    for (kz, ky, kx), phase in zip(field.vectors, field.phases, strict=True):
+        turn = z * z.dtype.type(kz)
+        turn += y * z.dtype.type(ky)
+        turn += x * z.dtype.type(kx)
+        turn += z.dtype.type(phase)
+        total += np.cos(turn, out=turn)
+    total *= z.dtype.type(field.amplitude)
+    return total
 
 
 def _dimple(site: Site, z: Any, y: Any, x: Any) -> Any:
@@ -211,8 +237,8 @@ def draw(seed: int, name: str, cell: Cell, *, size_nm: Vector) -> Envelope:
     return Envelope(
         centre_nm=size_nm / 2 + spare * rng.uniform(-1, 1, 3),
         shape=shape,
-        ripple=waves.band(rng, 120.0, number=24, spread=cell.ripple_nm),
-        swell=waves.band(rng, 110.0, number=24, spread=cell.gap_spread_nm),
+        ripple=waves.band(rng, 120.0, number=WAVES, spread=cell.ripple_nm),
+        swell=waves.band(rng, 110.0, number=WAVES, spread=cell.gap_spread_nm),
         gap_nm=cell.gap_nm,
     )
 

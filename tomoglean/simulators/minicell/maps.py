@@ -20,7 +20,7 @@ def read_body(
     *,
     axis: Sequence[float],
     origin_nm: Sequence[float],
-    level: float,
+    level: float | None,
 ) -> Body:
     """Read a map as a body.
 
@@ -35,7 +35,8 @@ def read_body(
         point of the axis midway between the membranes.
     level
         Density of the map at the surface of the complex. What is below counts as ice,
-        twice as much as protein (density 1), in between linear.
+        twice as much as protein (density 1), in between linear. None takes the mean and
+        three standard deviations of the map.
 
     Returns
     -------
@@ -50,7 +51,8 @@ def read_body(
     data, voxel_nm = _read(path)
     axes = frame(axis)
     middle = (np.array(data.shape) - 1) / 2 + np.asarray(origin_nm) / voxel_nm
-    values = np.clip((data / np.float32(level) - 0.5) * 2 / 3, 0, 1).astype(np.float32)
+    surface = level or float(data.mean() + 3 * data.std())
+    values = np.clip((data / np.float32(surface) - 0.5) * 2 / 3, 0, 1).astype(np.float32)
 
     def draw(at: Local) -> tuple[Float, Float]:
         local = (at.across, at.aside, at.height)

@@ -7,7 +7,7 @@ ice 0; densities combine by maximum, never by sum.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,11 @@ from tomoglean.simulators import waves
 from tomoglean.simulators.fields import Float, coverage
 from tomoglean.simulators.minicell import crowd, sites
 from tomoglean.simulators.minicell.bodies import Body, Site, Vector, bilayer, insert
-from tomoglean.simulators.minicell.decoys import BODIES, Decoys
+from tomoglean.simulators.minicell.decoys import RIBOSOME_DEPTH_NM, SINGLE_RIBOSOME, Decoys
 from tomoglean.simulators.minicell.envelope import Cell, Envelope, draw
 from tomoglean.simulators.minicell.sites import Machines
 from tomoglean.simulators.waves import Waves
-from tomoglean.volumes import random, slabs
+from tomoglean.volumes import random
 
 LABELS = (
     *("ice", "outer_membrane", "peptidoglycan", "inner_membrane", "periplasm", "cytosol"),
@@ -30,6 +30,11 @@ LABELS = (
 CODES = {name: code for code, name in enumerate(LABELS)}
 LABEL_OF_KIND = {"ice": "ice_lump"}
 SHEET_NM, FAR_NM, ICE_SPARE_NM = 6.0, 1e3, 40.0
+
+
+class _Grid(TypedDict):
+    voxel_nm: float
+    margin_px: int
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,12 @@ class Scene:
     def inside(self) -> npt.NDArray[np.bool_]:
         """Voxels (Z, Y, X) of cell and envelope: up to 3 nm beyond the OM's mid-surface."""
         inside = np.zeros(self.labels.shape, bool)
-        for slab in slabs(len(inside)):
-            inside[slab] = self.distances(slab)[0] < SHEET_NM / 2
+        if self.envelope:
+            for z, y, x in _planes(self.envelope, inside.shape, self.voxel_nm, 0):
+                outer, _ = self.envelope.plane(
+                    z * self.voxel_nm, _nm(y, self.voxel_nm), _nm(x, self.voxel_nm)
+                )
+                inside[z, y, x] = outer < SHEET_NM / 2
         return inside
 
 
@@ -179,13 +188,7 @@ def _ice_around(envelope: Envelope | None, size_nm: Vector) -> float:
 
 def _stand(scene: Scene, site: Site) -> None:
     """Draw what stands at a site and label it."""
-    where, mask = insert(
-        scene.density,
-        site,
-        scene.bodies[site.kind],
-        voxel_nm=scene.voxel_nm,
-        margin_px=scene.margin_px,
-    )
+    where, mask = insert(scene.density, site, scene.bodies[site.kind], **_grid(scene))
     if not mask.any():
         return
     z, y, x = where
@@ -199,42 +202,56 @@ def _stand(scene: Scene, site: Site) -> None:
 def _draw_cell(seed: int, name: str, scene: Scene, cell: Cell, envelope: Envelope) -> None:
     """Draw envelope, ribosomes and proteins."""
     wall = _Wall.draw(seed, name, cell)
-    for z, rows, columns in _cell_planes(scene, envelope):
+    shape, voxel_nm, margin = scene.density.shape, scene.voxel_nm, scene.margin_px
+    for z, rows, columns in _planes(envelope, shape, voxel_nm, margin):
         _draw_plane(scene, cell, envelope, wall, z, rows, columns)
-    reach = envelope.reach_nm()
-    bounds = envelope.centre_nm - reach, envelope.centre_nm + reach
-    standing = [
-        (site, scene.bodies[site.kind])
-        for site in scene.sites
-        if site.kind not in ("gold", "ice", "empty")
-    ]
+    _fill_cell(seed, name, scene, cell, envelope)
+
+
+def _fill_cell(seed: int, name: str, scene: Scene, cell: Cell, envelope: Envelope) -> None:
+    """Draw ribosomes and proteins, clear of what stands in the envelope."""
+    grid, bounds = _grid(scene), _bounds(scene, envelope)
+    standing = [(site, scene.bodies[site.kind]) for site in envelope.dimples]
     ribosomes = crowd.ribosomes(
         seed, name, envelope, cell.ribosomes_per_um3, standing, bounds
     )
     for site in ribosomes:
-        insert(
-            scene.density,
-            site,
-            BODIES["ribosome"],
-            voxel_nm=scene.voxel_nm,
-            margin_px=scene.margin_px,
-        )
-    middles = np.array([s.place_nm - 15 * s.normal for s in ribosomes]).reshape(-1, 3)
-    places, radii = crowd.proteins(seed, name, envelope, cell, standing, middles, bounds)
-    crowd.stamp(
-        scene.density, places, radii, voxel_nm=scene.voxel_nm, margin_px=scene.margin_px
+        insert(scene.density, site, SINGLE_RIBOSOME, **grid)
+    middles = [site.place_nm - RIBOSOME_DEPTH_NM * site.normal for site in ribosomes]
+    places, radii = crowd.proteins(
+        seed, name, envelope, cell, standing, np.reshape(middles, (-1, 3)), bounds
     )
+    crowd.stamp(scene.density, places, radii, **grid)
 
 
-def _cell_planes(scene: Scene, envelope: Envelope) -> Iterator[tuple[int, slice, slice]]:
-    """Slices of the cell's box, in voxels of the density."""
-    shift = np.array([0, 0, scene.margin_px])
-    reach, voxel_nm = envelope.reach_nm(), scene.voxel_nm
+def _bounds(scene: Scene, envelope: Envelope) -> tuple[Vector, Vector]:
+    """Corners of the box that is filled: the cell's, within three fields along x."""
+    size, reach = np.array(scene.labels.shape) * scene.voxel_nm, envelope.reach_nm()
+    beside = np.array([0, 0, size[2]]) + 20
+    low = np.maximum(envelope.centre_nm - reach, -beside)
+    return low, np.minimum(envelope.centre_nm + reach, size + beside)
+
+
+def _grid(scene: Scene) -> _Grid:
+    return {"voxel_nm": scene.voxel_nm, "margin_px": scene.margin_px}
+
+
+def _planes(
+    envelope: Envelope, shape: Sequence[int], voxel_nm: float, margin_px: int
+) -> Iterator[tuple[int, slice, slice]]:
+    """Slices of the box around a cell, in a volume with a margin on both sides of x."""
+    shift = np.array([0, 0, margin_px])
+    reach = envelope.reach_nm()
     low = np.floor((envelope.centre_nm - reach) / voxel_nm).astype(int) + shift
     high = np.ceil((envelope.centre_nm + reach) / voxel_nm).astype(int) + shift + 1
-    low, high = np.clip(low, 0, scene.density.shape), np.clip(high, 0, scene.density.shape)
-    for z in range(int(low[0]), int(high[0])):
-        yield z, slice(int(low[1]), int(high[1])), slice(int(low[2]), int(high[2]))
+    first, last = np.clip(low, 0, shape), np.clip(high, 0, shape)
+    for z in range(int(first[0]), int(last[0])):
+        yield z, slice(int(first[1]), int(last[1])), slice(int(first[2]), int(last[2]))
+
+
+def _nm(voxels: slice, voxel_nm: float, first: int = 0) -> Vector:
+    """Coordinates of voxels along an axis, where `first` is at 0 nm."""
+    return np.arange(voxels.start - first, voxels.stop - first) * voxel_nm
 
 
 @dataclass(frozen=True)
@@ -265,9 +282,8 @@ def _draw_plane(
     columns: slice,
 ) -> None:
     """Membranes and wall of one slice, and its compartments."""
-    voxel_nm, margin = scene.voxel_nm, scene.margin_px
-    y = np.arange(rows.start, rows.stop) * voxel_nm
-    x = (np.arange(columns.start, columns.stop) - margin) * voxel_nm
+    voxel_nm = scene.voxel_nm
+    y, x = _nm(rows, voxel_nm), _nm(columns, voxel_nm, scene.margin_px)
     outer, inner = envelope.plane(z * voxel_nm, y, x)
     part = scene.density[z, rows, columns]
     for distance in (outer, inner):

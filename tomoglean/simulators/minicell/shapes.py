@@ -24,15 +24,17 @@ class Ellipsoid:
     axes_nm: Vector
     rotation: Vector
 
-    def distance(self, z: Any, y: Any, x: Any) -> Any:
-        """Signed distance in nm from offsets to the centre, negative inside.
+    def nearest(self, z: Any, y: Any, x: Any) -> tuple[Any, list[Any]]:
+        """Signed distance in nm from offsets to the centre, and the nearest point.
 
         Two steps of Newton's method towards the surface along the slope: exact for a
         sphere; for an axis ratio of 1.6 within 0.2 nm up to 20 nm from the surface.
         """
-        first, (dz, dy, dx) = self._step(z, y, x)
-        second, _ = self._step(z - first * dz, y - first * dy, x - first * dx)
-        return first + second
+        first, slope = self._step(z, y, x)
+        place = [c - first * d for c, d in zip((z, y, x), slope, strict=True)]
+        second, slope = self._step(*place)
+        place = [c - second * d for c, d in zip(place, slope, strict=True)]
+        return first + second, place
 
     def _step(self, z: Any, y: Any, x: Any) -> tuple[Any, list[Any]]:
         """First-order distance and its unit direction."""
@@ -78,15 +80,17 @@ class Rod:
     half_nm: float
     axis: Vector
 
-    def distance(self, z: Any, y: Any, x: Any) -> Any:
-        """Signed distance in nm from offsets to the centre, negative inside; exact."""
+    def nearest(self, z: Any, y: Any, x: Any) -> tuple[Any, list[Any]]:
+        """Signed distance in nm from offsets to the centre and nearest point; exact."""
         wz, wy, wx = (np.float32(w) for w in self.axis)
         along = wz * z + wy * y + wx * x
         on_axis = np.clip(along, -np.float32(self.half_nm), np.float32(self.half_nm))
-        squares = [
-            (c - w * on_axis) ** 2 for w, c in zip((wz, wy, wx), (z, y, x), strict=True)
-        ]
-        return np.sqrt(sum(squares)) - np.float32(self.radius_nm)
+        spine = [w * on_axis for w in (wz, wy, wx)]
+        across = [c - s for c, s in zip((z, y, x), spine, strict=True)]
+        radius = np.sqrt(sum(c * c for c in across)) + np.float32(1e-6)
+        stretch = np.float32(self.radius_nm) / radius
+        place = [s + c * stretch for s, c in zip(spine, across, strict=True)]
+        return radius - np.float32(self.radius_nm), place
 
     def reach_nm(self) -> Vector:
         """Half the edges (z, y, x) of the box around it in nm."""

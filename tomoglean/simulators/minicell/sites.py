@@ -13,7 +13,7 @@ from tomoglean.simulators.minicell.envelope import Envelope
 from tomoglean.simulators.minicell.maps import read_body
 from tomoglean.volumes import random
 
-TRIES = 2000
+TRIES = 1000
 ICE_ROOM_NM, FREE_NM = 10.0, 12.0
 
 
@@ -29,7 +29,7 @@ class Machines:
     map: str | None
     map_axis: Sequence[float]
     map_origin_nm: Sequence[float]
-    map_level: float
+    map_level: float | None
 
 
 def bodies(machines: Machines) -> Mapping[str, Body]:
@@ -108,11 +108,11 @@ def _free_place(
     size_nm: Vector,
 ) -> Vector:
     for _ in range(TRIES):
-        place = envelope.somewhere(rng)
+        place = envelope.centre_nm + envelope.shape.somewhere(rng)
         inside = np.all(place >= 0) and np.all(place <= size_nm)
         gaps = [np.linalg.norm(place - other.place_nm) for other in taken]
         if inside and all(gap >= spacing_nm for gap in gaps):
-            return place
+            return envelope.settled_place(place)
     raise Refused(
         f"simulate: expected room for all sites, found none for number {len(taken) + 1}; "
         "lower machines.number or decoys.number, or raise cell.diameter_nm"
