@@ -98,10 +98,10 @@ def test_array_follows_a_bent_envelope():
 def test_vesicle_is_a_closed_bilayer_outside(size):
     heights = np.arange(TOP, TOP + 80, 0.2)
     drawn = density("vesicle", 0.0, 0.0, heights, size=size)
-    walls, number = ndimage.label(drawn > 0.05)
+    walls, number = ndimage.label(drawn > 0.17)
     middles = [heights[walls == wall].mean() for wall in (1, number)]
     assert np.ptp(middles) == pytest.approx(2 * (12 + 14 * size), abs=4.5)
-    assert drawn[heights < TOP + 4].max() < 0.05
+    assert drawn[heights < TOP + 1].max() < 0.05
 
 
 def test_fold_stands_outside_and_is_closed_at_its_rim():
@@ -111,7 +111,7 @@ def test_fold_stands_outside_and_is_closed_at_its_rim():
     assert rim == pytest.approx(TOP + 20 + 12.5 + 6 + 2.5, abs=1.5)
     across = np.arange(-20, 20, 0.2)
     walls = density("fold", 0.0, across, TOP + 15, size=0.5, edge_nm=0.5)
-    assert ndimage.label(walls > 0.05)[1] == 4
+    assert ndimage.label(walls > 0.17)[1] == 4
 
 
 def test_gold_is_ten_nanometres_and_leans_on_the_envelope():

@@ -138,12 +138,25 @@ def solid(*parts: Part, extent: Extent, strength: float = 1.0) -> Body:
     return Body(draw, extent)
 
 
-def sheet(mid: Part, *, extent: Extent, strength: float, heads_nm: float = 3.9) -> Body:
-    """Lipid bilayer; `mid` is the distance in nm to its mid-surface."""
+def sheet(
+    mid: Part,
+    *,
+    extent: Extent,
+    strength: float,
+    lumen: float = 0.0,
+    heads_nm: float = 3.9,
+) -> Body:
+    """Closed lipid bilayer; `mid` is the signed distance in nm to its mid-surface.
+
+    `strength` is the density of the head groups, `lumen` that of what is inside.
+    """
 
     def draw(at: Local) -> tuple[Float, Float]:
         off = mid(at)
         density = np.float32(strength) * bilayer(off, at.edge_nm, heads_nm)
+        if lumen:
+            inside = coverage((off + np.float32(SHEET_NM / 2)) / np.float32(at.edge_nm))
+            density = np.maximum(density, np.float32(lumen) * inside)
         return density, np.abs(off) - np.float32(SHEET_NM / 2)
 
     return Body(draw, extent)

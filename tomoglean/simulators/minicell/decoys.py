@@ -22,7 +22,8 @@ from tomoglean.simulators.minicell.distances import ball
 
 # Densities relative to protein in ice (2.5 V above ice).
 RIBOSOME, HEADS, GOLD, ICE = 1.3, 0.7, 8.6, 1.4
-GOLD_NM = 10.0
+# A vesicle from the outer membrane and its folds hold what the periplasm holds: assumed.
+GOLD_NM, LUMEN = 10.0, 0.15
 LATTICE_NM, PLATE_NM = 12.0, 25.0
 RIBOSOME_DEPTH_NM, POLYSOME_NM = 15.0, 23.0
 
@@ -127,15 +128,15 @@ def vesicle_radius_nm(site: Site) -> float:
 
 
 def vesicle(at: Local) -> Float:
-    """Vesicle that has left the outer membrane, 8 nm off."""
+    """Vesicle that has left the outer membrane, its middle surface 5 nm off."""
     size = vesicle_radius_nm(at.site)
-    return ball(at, across=0, aside=0, height=at.site.top_nm + size + 8.0, size=size)
+    return ball(at, across=0, aside=0, height=at.site.top_nm + size + 5.0, size=size)
 
 
 def vesicle_extent(site: Site) -> tuple[float, float, float]:
     """Extent of a vesicle."""
     size = vesicle_radius_nm(site)
-    return site.top_nm + 4.0, site.top_nm + 2 * size + 12.0, size + 4.0
+    return site.top_nm + 1.0, site.top_nm + 2 * size + 9.0, size + 4.0
 
 
 def fold(at: Local) -> Float:
@@ -198,10 +199,10 @@ BODIES: dict[str, Body] = {
     "motor": MOTOR,
     "ribosome": solid(polysome, extent=polysome_extent, strength=RIBOSOME),
     "array": solid(array, extent=array_extent),
-    "vesicle": sheet(vesicle, extent=vesicle_extent, strength=HEADS),
+    "vesicle": sheet(vesicle, extent=vesicle_extent, strength=HEADS, lumen=LUMEN),
     "base_without_needle": solid(*BASE, platform, extent=injectisome_extent),
     "base_without_platform": solid(*BASE, needle, extent=injectisome_extent),
-    "fold": sheet(fold, extent=fold_extent, strength=HEADS),
+    "fold": sheet(fold, extent=fold_extent, strength=HEADS, lumen=LUMEN),
     "gold": solid(bead, extent=bead_extent, strength=GOLD),
     "ice": solid(lump, extent=lump_extent, strength=ICE),
     "empty": EMPTY,

@@ -7,9 +7,10 @@ import pandas as pd
 from scipy import fft
 
 from tomoglean.simulators import fields
-from tomoglean.simulators.minicell.bodies import Body, Site, local, wedge_margin
+from tomoglean.simulators.minicell.annotator import wedge_class as wedge_class
+from tomoglean.simulators.minicell.bodies import Body, Site, local
 
-EDGE_DEG, SAMPLE_NM, LEAST_PX = 10.0, 2.0, 80
+SAMPLE_NM, LEAST_PX = 2.0, 80
 COLUMNS = (
     *("z", "y", "x", "nz", "ny", "nx", "class", "spin", "polarity"),
     *("wedge_angle", "wedge_class", "gap_nm", "visibility"),
@@ -49,27 +50,6 @@ def table(
         for site in sites
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def wedge_class(site: Site, tilt_max_deg: float) -> str:
-    """Tell how an envelope with this normal lies to the missing wedge.
-
-    Parameters
-    ----------
-    site
-        A site with its axis.
-    tilt_max_deg
-        Largest tilt in degrees.
-
-    Returns
-    -------
-    str
-        `outside`, `edge` (within 10 degrees of the wedge's edge) or `inside` (unseen).
-    """
-    margin = wedge_margin(site, tilt_max_deg)
-    if abs(margin) <= EDGE_DEG:
-        return "edge"
-    return "outside" if margin > 0 else "inside"
 
 
 def visibility(site: Site, body: Body, *, tilt_max_deg: float) -> float:
