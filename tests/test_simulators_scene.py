@@ -174,7 +174,7 @@ def test_stamped_balls_keep_their_volume_and_place():
 
 
 def test_globules_have_the_mean_volume_that_shares_are_told_with():
-    mean = crowd._mean_volume_nm3()
+    mean = crowd._mean_volume_nm3((60.0, 0.9))
     # A globule of 60 kDa has 73 nm3; the tail of oligomers lifts the mean.
     assert 90 < mean < 150
 

@@ -14,8 +14,7 @@ from tomoglean.volumes import random
 Standing = Sequence[tuple[Site, Body]]
 # Radius of a globule of 1 Da in nm (Erickson 2009, Biol Proced Online 11:32).
 RADIUS_NM = 0.066
-# Median mass and spread (natural logarithm) of proteins and their oligomers, assumed.
-MASS_DA, MASS_SPREAD, MASS_LIMITS_DA = 60e3, 0.9, (15e3, 800e3)
+MASS_LIMITS_KDA = (15.0, 800.0)
 RIBOSOME_NM, AT_ONCE, TRIES_EACH = 11.0, 4096, 8
 # Proteins of a membrane stand near its middle and are small.
 SHEET_REACH_NM, SHEET_LARGEST_NM = 1.5, 2.6
@@ -106,10 +105,13 @@ def proteins(
     low, high = bounds_nm
     shares = np.array([cell.cytosol_share, cell.periplasm_share, cell.membrane_share])
     # Places are independent, so that of a volume f is left free with exp(-n v).
-    number = np.abs(np.log(1 - shares)) / _mean_volume_nm3()
+    number = np.abs(np.log(1 - shares)) / _mean_volume_nm3(cell.protein_kda)
     most = number.max()
     places = rng.uniform(low, high, (rng.poisson(most * np.prod(high - low)), 3))
-    chance, radii = rng.uniform(0, most, len(places)), _radii(rng, len(places))
+    chance, radii = (
+        rng.uniform(0, most, len(places)),
+        _radii(rng, len(places), cell.protein_kda),
+    )
     outer, inner = envelope.at(places)
     in_sheet = np.minimum(np.abs(outer), np.abs(inner)) < SHEET_REACH_NM
     radii = np.where(in_sheet, np.minimum(radii, SHEET_LARGEST_NM), radii)
@@ -132,14 +134,15 @@ def _clear_of(ribosomes_nm: Vector, places: Vector, radii: Vector) -> npt.NDArra
     return np.asarray(gaps > RIBOSOME_NM - 1 + radii)
 
 
-def _radii(rng: np.random.Generator, number: int) -> Vector:
-    masses = MASS_DA * np.exp(MASS_SPREAD * rng.standard_normal(number))
-    return np.asarray(RADIUS_NM * np.cbrt(np.clip(masses, *MASS_LIMITS_DA)))
+def _radii(rng: np.random.Generator, number: int, masses_kda: Sequence[float]) -> Vector:
+    median, spread = masses_kda
+    masses = median * np.exp(spread * rng.standard_normal(number))
+    return np.asarray(RADIUS_NM * np.cbrt(1e3 * np.clip(masses, *MASS_LIMITS_KDA)))
 
 
-def _mean_volume_nm3() -> float:
+def _mean_volume_nm3(masses_kda: Sequence[float]) -> float:
     """Mean volume of a globule: of a fixed large sample of the masses."""
-    radii = _radii(np.random.default_rng(0), 1 << 16)
+    radii = _radii(np.random.default_rng(0), 1 << 16, masses_kda)
     return float(4 / 3 * np.pi * np.mean(radii**3))
 
 

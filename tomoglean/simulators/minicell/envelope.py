@@ -43,6 +43,7 @@ class Cell:
     cytosol_share: float
     periplasm_share: float
     membrane_share: float
+    protein_kda: Sequence[float]
     ribosomes_per_um3: float
 
 
