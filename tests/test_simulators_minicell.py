@@ -12,8 +12,9 @@ from scipy import ndimage
 from tomoglean import config
 from tomoglean.provenance import Refused
 from tomoglean.simulators.minicell import simulate_minicell
-from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES, wedge_class
+from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES
 from tomoglean.simulators.minicell.scene import CODES, LABELS
+from tomoglean.simulators.minicell.truth import wedge_class
 
 FIELD = {"shape_px": [56, 64, 64], "voxel_nm": 4.5}
 VOXEL_NM = FIELD["voxel_nm"]
@@ -188,6 +189,16 @@ def test_facts_count_sites_by_kind_and_wedge_class(cell):
         expected = [p for p in expected if wedge_class(p, 51.0) == name]
         assert cell.facts["wedge_classes"]["t3ss"][name] == len(expected)
     assert "gold" not in cell.facts["wedge_classes"]
+
+
+def test_table_tells_every_site(cell):
+    table = cell.table()
+    assert table["class"].tolist() == [point.kind for point in cell.points]
+    np.testing.assert_allclose(table[["z", "y", "x"]], [p.place_nm for p in cell.points])
+    for name in WEDGE_CLASSES:
+        machines = (table["class"] == "t3ss") & (table["wedge_class"] == name)
+        assert machines.sum() == cell.facts["wedge_classes"]["t3ss"][name]
+    assert table["visibility"].dropna().between(0.1, 1).all()
 
 
 def test_facts_tell_the_electrons(cell):

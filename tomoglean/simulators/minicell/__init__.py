@@ -13,20 +13,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tomoglean import config
 from tomoglean.simulators.fields import Float
 from tomoglean.simulators.minicell import fast, scene, tilt
-from tomoglean.simulators.minicell.annotator import (
-    WEDGE_CLASSES,
-    Annotator,
-    annotate,
-    wedge_class,
-)
+from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES, Annotator, annotate
 from tomoglean.simulators.minicell.bodies import Site
 from tomoglean.simulators.minicell.microscope import Microscope
 from tomoglean.simulators.minicell.scene import LABELS, SHEET_NM, Scene
 from tomoglean.simulators.minicell.tilt import TiltSeries
+from tomoglean.simulators.minicell.truth import table, wedge_class
 from tomoglean.volumes import random, slabs
 
 log = logging.getLogger(__name__)
@@ -114,6 +111,11 @@ class Minicell:
         """All sites, exact: machines and decoys by their kinds."""
         return self.scene.sites
 
+    def table(self) -> pd.DataFrame:
+        """Tell of every site what is true, see `truth.table`."""
+        tilt_max_deg = self.facts["tilt_max_deg"]
+        return table(self.points, self.scene.bodies, tilt_max_deg=tilt_max_deg)
+
     @property
     def labels(self) -> npt.NDArray[np.uint8]:
         """What each voxel is, by codes of `scene.LABELS`; shape (Z, Y, X)."""
@@ -176,6 +178,7 @@ def simulate_minicell(
         "name": name,
         "voxel_nm": specimen.voxel_nm,
         "ice_nm": round(specimen.ice_nm, 3),
+        "tilt_max_deg": tilt_max_deg,
         **seen.facts,
         **_counts(specimen.sites, picks, kind, tilt_max_deg),
         "cell": _cell(specimen),
