@@ -8,9 +8,9 @@ from tomoglean.simulators.minicell.annotator import (
     Annotator,
     annotate,
     chances,
+    wedge_class,
 )
 from tomoglean.simulators.minicell.bodies import Site, wedge_margin
-from tomoglean.simulators.minicell.truth import wedge_class
 
 FULL = config.filled({}, "phantom-minicell", "test", "")["annotator"]
 USUAL = Annotator(**FULL)

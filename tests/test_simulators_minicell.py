@@ -12,9 +12,8 @@ from scipy import ndimage
 from tomoglean import config
 from tomoglean.provenance import Refused
 from tomoglean.simulators.minicell import simulate_minicell
-from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES
+from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES, wedge_class
 from tomoglean.simulators.minicell.scene import CODES, LABELS
-from tomoglean.simulators.minicell.truth import wedge_class
 
 FIELD = {"shape_px": [56, 64, 64], "voxel_nm": 4.5}
 VOXEL_NM = FIELD["voxel_nm"]

@@ -18,12 +18,17 @@ import pandas as pd
 from tomoglean import config
 from tomoglean.simulators.fields import Float
 from tomoglean.simulators.minicell import fast, scene, tilt
-from tomoglean.simulators.minicell.annotator import WEDGE_CLASSES, Annotator, annotate
+from tomoglean.simulators.minicell.annotator import (
+    WEDGE_CLASSES,
+    Annotator,
+    annotate,
+    wedge_class,
+)
 from tomoglean.simulators.minicell.bodies import Site
 from tomoglean.simulators.minicell.microscope import Microscope
 from tomoglean.simulators.minicell.scene import LABELS, SHEET_NM, Scene
 from tomoglean.simulators.minicell.tilt import TiltSeries
-from tomoglean.simulators.minicell.truth import table, wedge_class
+from tomoglean.simulators.minicell.truth import table
 from tomoglean.volumes import random, slabs
 
 log = logging.getLogger(__name__)

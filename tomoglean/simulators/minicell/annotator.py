@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomoglean.simulators.minicell.bodies import Site, turned
-from tomoglean.simulators.minicell.truth import EDGE_DEG, wedge_class
+from tomoglean.simulators.minicell.bodies import Site, turned, wedge_margin
 from tomoglean.volumes import random
 
-#: Wedge classes, see `truth.wedge_class`.
+#: Wedge classes, by the angle from the edge of the missing wedge.
 OUTSIDE, EDGE, INSIDE = WEDGE_CLASSES = ("outside", "edge", "inside")
+EDGE_DEG = 10.0
 #: How often machines of each class are missed, relative to those in full view.
 HARDNESS = {OUTSIDE: 1.0, EDGE: 1.7, INSIDE: 3.0}
 #: What nobody takes for a machine.
@@ -40,6 +40,17 @@ class Annotator:
     jitter_nm: float
     tip_deg: float
     false: float
+
+
+def wedge_class(site: Site, tilt_max_deg: float) -> str:
+    """Tell whether a site's axis lies outside the missing wedge, inside, or near its edge.
+
+    A site whose axis lies in the wedge has membranes that cannot be seen.
+    """
+    margin = wedge_margin(site, tilt_max_deg)
+    if abs(margin) <= EDGE_DEG:
+        return EDGE
+    return OUTSIDE if margin > 0 else INSIDE
 
 
 def chances(annotator: Annotator, *, snr: float, tilt_max_deg: float) -> dict[str, float]:
