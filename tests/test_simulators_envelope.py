@@ -161,11 +161,11 @@ def test_gap_stays_within_its_limits_at_every_site():
 
 
 def test_gap_is_drawn_alike_for_machines_and_decoys():
-    sites = [site for i in range(30) for site in populated(f"d{i}", decoys=4)[1]]
+    sites = [site for i in range(15) for site in populated(f"d{i}", decoys=4)[1]]
     mine = np.array([site.gap_nm for site in sites if site.kind == "t3ss"])
     other = np.array([site.gap_nm for site in sites if site.kind != "t3ss"])
     above = (mine[:, None] > other[None]).mean()
-    assert above == pytest.approx(0.5, abs=0.12)
+    assert above == pytest.approx(0.5, abs=0.15)
 
 
 def test_distance_grows_one_to_one_near_the_membranes(cell):
@@ -203,9 +203,9 @@ def test_two_of_five_cells_are_empty():
     default = settings("machines").number
     numbers = [
         sum(site.kind == "t3ss" for site in populated(f"n{i}", default, decoys=0)[1])
-        for i in range(150)
+        for i in range(80)
     ]
-    assert np.mean(np.equal(numbers, 0)) == pytest.approx(0.4, abs=0.12)
+    assert np.mean(np.equal(numbers, 0)) == pytest.approx(0.4, abs=0.15)
     assert set(numbers) == {0, 1, 2, 3}
 
 
@@ -292,3 +292,59 @@ def test_settings_and_schema_have_the_same_keys():
     ):
         keys = {field.name for field in dataclasses.fields(kind)}
         assert keys == set(groups[group]["properties"])
+
+
+@pytest.mark.parametrize("kind", ["t3ss", "motor", "empty", "gold"])
+def test_what_stands_at_a_site_changes_neither_its_place_nor_its_gap(kind):
+    """The label cannot be read off the envelope: blanks are dimpled as machines are."""
+    envelope = draw(1, "one", settings("cell"), size_nm=SIZE_NM)
+    found = []
+    for one in (kind, "ribosome"):
+        machines = settings("machines", number=[0])
+        decoys = settings("decoys", number=5, kinds=[one])
+        _, sites = in_envelope(1, "one", envelope, machines, decoys, SIZE_NM)
+        found.append([(*site.place_nm, *site.normal, site.gap_nm) for site in sites])
+    np.testing.assert_array_equal(*found)
+
+
+def test_dimple_is_local():
+    envelope, sites = populated(number=(1,), decoys=0)
+    bare = dataclasses.replace(envelope, dimples=())
+    away = sites[0].place_nm + 80 * np.eye(3)
+    np.testing.assert_allclose(envelope.at(away), bare.at(away), atol=0.01)
+
+
+def test_gap_varies_as_much_as_asked_for():
+    envelope = draw(1, "one", settings("cell", gap_spread_nm=2.0), size_nm=SIZE_NM)
+    rng = np.random.default_rng(0)
+    places = [envelope.centre_nm + envelope.shape.somewhere(rng) for _ in range(400)]
+    outer, inner = envelope.at(places)
+    # One cell is a few wavelengths around: its spread is that of the field within a half.
+    assert np.mean(inner - outer) == pytest.approx(33, abs=1.5)
+    assert 1.0 < np.std(inner - outer) < 3.0
+
+
+def test_undulations_do_not_change_along_a_normal():
+    envelope = draw(1, "one", settings("cell"), size_nm=SIZE_NM)
+    place = envelope.centre_nm + envelope.shape.somewhere(np.random.default_rng(1))
+    along = place + np.linspace(-16, 16, 5)[:, None] * envelope.normal(place)
+    outer, inner = envelope.at(along)
+    assert np.ptp(inner - outer) < 0.5
+
+
+def test_shortest_axis_of_a_cell_is_nearest_to_z():
+    for index in range(6):
+        cell = settings("cell", axis_ratio=[1.3, 1.5], diameter_nm=[250, 260])
+        shape = draw(1, f"thin{index}", cell, size_nm=np.full(3, 400.0)).shape
+        assert isinstance(shape, Ellipsoid)
+        shortest = shape.rotation[np.argmin(shape.axes_nm)]
+        assert abs(shortest[0]) > np.cos(np.radians(12.1))
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.5])
+def test_diameter_and_axis_ratio_are_those_asked_for(ratio):
+    cell = settings("cell", axis_ratio=[ratio, ratio], diameter_nm=[260, 260])
+    envelope = draw(1, "one", cell, size_nm=np.full(3, 400.0))
+    outer = envelope.shape.axes_nm + 16.5
+    assert 2 * outer.max() == pytest.approx(260)
+    assert outer.max() / outer.min() == pytest.approx(ratio)
