@@ -127,16 +127,16 @@ def _unevenness(
     def field(purpose: str, share: float) -> Array:
         scale = share * corrosion.patch_um
         waves = band(random(seed, key, "corrosion", purpose), scale, width=0.5)
-        return spread(waves, nodes, screw.core_um, scale)
+        return spread(waves, nodes, screw.core_um, 0.5 * scale)
 
     def mean_one(logarithm: Array) -> Array:
         values = np.exp(logarithm)
         values = np.minimum(values / values.mean(), 3.0)
         return np.asarray(values / values.mean())
 
-    spread_by, common = corrosion.unevenness, field("common", 2.0)
-    depth = common + 0.6 * field("depth", 0.5) + 0.25 * field("fine depth", 0.15)
-    growth = 0.6 * common + 0.8 * field("growth", 0.9) + 0.3 * field("fine growth", 0.18)
+    spread_by, common = corrosion.unevenness, field("common", 4.0)
+    depth = 0.8 * common + 0.55 * field("depth", 1.7) + 0.15 * field("fine depth", 0.6)
+    growth = 0.6 * common + 0.75 * field("growth", 2.0) + 0.25 * field("fine growth", 0.6)
     return mean_one(spread_by * depth), mean_one(spread_by * growth)
 
 
@@ -158,7 +158,9 @@ def _scale(
     def lacking(scale: float) -> float:
         depth = scale * uneven[some]
         left = screw.surface(nodes.s_um[::2], turns[:, ::2], depth)
-        return float(whole - np.mean(np.maximum(left, 0) ** 2) / 2 - corrosion.loss_um * area)
+        return float(
+            whole - np.mean(np.maximum(left, 0) ** 2) / 2 - corrosion.loss_um * area
+        )
 
     highest = 2 * screw.largest_um
     if lacking(highest) < 0:
@@ -170,9 +172,7 @@ def _scale(
     return float(optimize.brentq(lacking, 0, highest, xtol=1e-7 * highest))
 
 
-def _pits(
-    seed: int, key: str, screw: Screw, corrosion: Corrosion, nodes: Lattice
-) -> Array:
+def _pits(seed: int, key: str, screw: Screw, corrosion: Corrosion, nodes: Lattice) -> Array:
     """Depth of the pits in um: rounded hollows with a ragged rim, grown with the loss."""
     deepest = max(corrosion.pitting - 1, 0) * corrosion.loss_um
     depth = np.zeros((nodes.rows, nodes.columns))
@@ -182,8 +182,8 @@ def _pits(
     number = int(rng.poisson(corrosion.pits_per_mm2 * area_mm2))
     if deepest == 0 or number == 0:
         return depth
-    rim = band(random(seed, key, "rim"), 0.5 * corrosion.patch_um, width=0.6)
-    ragged = np.clip(1 + 0.25 * spread(rim, nodes, girth, 0.2 * corrosion.patch_um), 0.5, 1.5)
+    rim = band(random(seed, key, "rim"), corrosion.patch_um, width=0.5)
+    ragged = np.clip(1 + 0.2 * spread(rim, nodes, girth, corrosion.patch_um), 0.5, 1.5)
     for size, aspect, row, turn, stretch in rng.uniform(
         (0.3, 0.6, 0, 0, 0.7), (1.0, 1.3, nodes.rows, 1, 1.4), (number, 5)
     ):
@@ -210,9 +210,7 @@ def _around(
     return np.ix_(rows, columns % nodes.columns), np.hypot(up, aside)
 
 
-def wear(
-    seed: int, key: str, screw: Screw, corrosion: Corrosion, nodes: Lattice
-) -> Skin:
+def wear(seed: int, key: str, screw: Screw, corrosion: Corrosion, nodes: Lattice) -> Skin:
     """Tabulate where the degradation layer is cracked.
 
     Cracks stand upright in it and part it into cells like drying mud; others part it
@@ -225,7 +223,11 @@ def wear(
         a share of the thickness; `split`, `slit`: at which share of the thickness it is
         parted along, and how wide, in um.
     """
-    rng, girth, wide = random(seed, key, "cracks"), screw.core_um, corrosion.crack_spacing_um
+    rng, girth, wide = (
+        random(seed, key, "cracks"),
+        screw.core_um,
+        corrosion.crack_spacing_um,
+    )
     length = nodes.step_um * nodes.rows
 
     def field(purpose: str, scale: float) -> Array:

@@ -45,7 +45,9 @@ class Texture:
         precipitates = np.clip(look.values(self.waves["precipitates"]) - 1.7, 0, 1)
         return np.asarray(1 + 0.03 * grain + 0.45 * precipitates, np.float32)
 
-    def layer(self, look: Look, s: Array, turns: Array, share: Array, thick: Array) -> Float:
+    def layer(
+        self, look: Look, s: Array, turns: Array, share: Array, thick: Array
+    ) -> Float:
         """Grain, a rim rich in calcium phosphate, and cracks.
 
         Parameters
@@ -109,7 +111,7 @@ def weave(
     def field(name: str, wavelength: float) -> Waves:
         return band(random(seed, key, "texture", name), wavelength)
 
-    apart = 9 * canal_um
+    apart = 18 * canal_um
     waves = {
         "metal": field("metal", 60.0),
         "precipitates": field("precipitates", 16.0),
