@@ -166,8 +166,8 @@ def _scale(
     if lacking(highest) < 0:
         raise Refused(
             f"simulate: expected metal to be left after corrosion.weeks"
-            f" {corrosion.weeks:g}, found a loss of {corrosion.loss_um:.0f} um from a core of"
-            f" {screw.core_um:g} um; take fewer weeks or a lower rate_mm_per_year"
+            f" {corrosion.weeks:g}, found a loss of {corrosion.loss_um:.0f} um from a core"
+            f" of {screw.core_um:g} um; take fewer weeks or a lower rate_mm_per_year"
         )
     return float(optimize.brentq(lacking, 0, highest, xtol=1e-7 * highest))
 
@@ -239,7 +239,7 @@ def wear(seed: int, key: str, screw: Screw, corrosion: Corrosion, nodes: Lattice
     seeds = KDTree(cylinder(s, rng.uniform(size=number), girth))
     here = cylinder(nodes.s_um, nodes.turns, girth)
     bent = np.stack([field(axis, 0.9 * wide) for axis in "abc"], axis=-1)
-    near, _ = seeds.query(here + 0.12 * wide * bent, k=2)
+    near = np.asarray(seeds.query(here + 0.12 * wide * bent, k=2)[0])
     return skin(
         nodes,
         cell=(near[..., 1] - near[..., 0]) / 2,

@@ -33,6 +33,7 @@ class Screw:
     tip_at_um: float | None
 
     def __post_init__(self) -> None:
+        """Refuse a thread that cannot be cut."""
         if self.core_um > self.radius_um:
             raise Refused(
                 f"simulate: expected screw.core_um of at most screw.radius_um"
@@ -131,7 +132,7 @@ class Pose:
         turns = np.arctan2(second, first) * np.float32(0.5 / np.pi)
         return s, turns, np.hypot(first, second)
 
-    def placed(self, s_um: Array, turns: Array, rho_um: Array) -> npt.NDArray[np.float64]:
+    def placed(self, s_um: Array, turns: Array, rho_um: Any) -> npt.NDArray[np.float64]:
         """Points (..., 3), axes (z, y, x), in um, of cylindrical coordinates."""
         angle = 2 * np.pi * np.asarray(turns)
         first, second, axis = self.rows

@@ -33,7 +33,8 @@ class Lattice:
     @property
     def s_um(self) -> npt.NDArray[np.float64]:
         """Places of the rows along the axis, shape (rows, 1), in um."""
-        return (self.start_um + self.step_um * np.arange(self.rows))[:, None]
+        rows = np.arange(self.rows, dtype=np.float64)[:, None]
+        return np.asarray(self.start_um + self.step_um * rows, np.float64)
 
     @property
     def turns(self) -> npt.NDArray[np.float64]:
@@ -155,4 +156,4 @@ def slopes(radius_um: Array, nodes: Lattice) -> tuple[Array, Array]:
 def steepness(radius_um: Array, nodes: Lattice) -> Array:
     """Area of a height field per area of the cylinder through it: at least 1."""
     along, about = slopes(radius_um, nodes)
-    return np.sqrt(1 + along**2 + about**2)
+    return np.asarray(np.sqrt(1 + along**2 + about**2))

@@ -200,6 +200,10 @@ class Specimen:
             block=np.broadcast_to(block, look.shape),
         )
 
+    def gas_um(self, points_um: npt.NDArray[np.float64]) -> Float:
+        """Signed distance to the gas at points (N, 3), at most 20 um."""
+        return self.pores.distance(Cloud(points_um))
+
     def _skin(self, look: Look) -> dict[str, Float]:
         """Distances to the surfaces around the screw; far away, bounds on them."""
         s, turns, rho = self.pose.seen(look)
