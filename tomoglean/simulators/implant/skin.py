@@ -108,8 +108,8 @@ def spread(
 ) -> npt.NDArray[np.float64]:
     """Tabulate a smooth random field on the cylinder that stands for the surface.
 
-    It is evaluated on a lattice a twelfth of its scale wide and filled in by cubic
-    splines.
+    It is evaluated on a lattice an eighth of its scale wide, and a little beyond the
+    ends, and filled in by cubic splines.
 
     Parameters
     ----------
@@ -122,16 +122,17 @@ def spread(
     scale_um
         Length over which the field changes, in um.
     """
-    skip = max(1, int(scale_um / 12 / nodes.step_um))
+    skip = max(1, int(scale_um / 8 / nodes.step_um))
     columns = max(8, nodes.columns // skip)
-    rows = -(-(nodes.rows - 1) // skip) + 1
-    s_um = nodes.start_um + nodes.step_um * skip * np.arange(rows)[:, None]
+    beyond = 0 if skip == 1 else 6
+    rows = np.arange(-beyond, -(-(nodes.rows - 1) // skip) + 1 + beyond)
+    s_um = nodes.start_um + nodes.step_um * skip * rows[:, None]
     values = waves.at(cylinder(s_um, np.arange(columns)[None, :] / columns, girth_um))
-    if skip == 1 and columns == nodes.columns:
+    if skip == 1:
         return values
     wrapped = np.pad(values, ((0, 0), (8, 8)), mode="wrap")
     places = np.meshgrid(
-        np.arange(nodes.rows) / skip,
+        beyond + np.arange(nodes.rows) / skip,
         8 + np.arange(nodes.columns) * columns / nodes.columns,
         indexing="ij",
     )

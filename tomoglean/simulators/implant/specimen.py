@@ -288,10 +288,27 @@ def areas_um2(
 ) -> npt.NDArray[np.float64]:
     """Area that each node of a height field stands for within the field of view, in um2."""
     places = pose.placed(nodes.s_um, nodes.turns, radius_um)
-    inside = np.all(np.abs(places) <= field.size_um / 2, axis=-1) & (radius_um > 0)
-    steep = steepness(radius_um, nodes)
+    beside = np.all(np.abs(places[..., 1:]) <= field.size_um[1:] / 2, axis=-1)
+    share = rows_within(places[..., 0], nodes, pose, field)
     cell = nodes.step_um * nodes.angle_step
-    return np.where(inside, radius_um * steep * cell, 0.0)
+    area = np.maximum(radius_um, 0) * steepness(radius_um, nodes) * cell
+    return np.asarray(np.where(beside, share * area, 0.0))
+
+
+def rows_within(z_um: Array, nodes: Lattice, pose: Pose, field: Field) -> Array:
+    """Share of each node's piece of the axis that the first and last slice leave in.
+
+    Parameters
+    ----------
+    z_um
+        Height at which a node's piece has its middle, in um.
+    nodes, pose, field
+        How long the pieces are, how they lean, and where the field of view ends.
+    """
+    long_um = nodes.step_um * pose.rows[2, 0]
+    below = (field.size_um[0] / 2 - z_um) / long_um + 0.5
+    above = (field.size_um[0] / 2 + z_um) / long_um + 0.5
+    return np.asarray(np.clip(np.clip(below, 0, 1) + np.clip(above, 0, 1) - 1, 0, 1))
 
 
 def _check_fits(field: Field, screw: Screw) -> None:
@@ -310,7 +327,7 @@ def _nodes(field: Field, screw: Screw) -> Lattice:
     tilt = np.radians(screw.tilt_deg)
     reach = screw.largest_um + screw.offset_um + 2 * BEYOND_UM
     half = field.size_um[0] / 2 / np.cos(tilt) + reach * np.tan(tilt)
-    step = float(np.clip(screw.pitch_um / 180, 0.5, 2.0))
+    step = float(np.clip(screw.pitch_um / 120, 0.5, 2.0))
     return lattice(half, screw.core_um, step)
 
 
