@@ -24,7 +24,7 @@ from tomoglean.volumes import Volume
 
 GROUPS = {"field": Field, "screw": Screw, "corrosion": Corrosion, "bone": Bone}
 TINY = {
-    "field": {"shape_px": [24, 48, 48]},
+    "field": {"shape_px": [16, 48, 48]},
     "screw": {"radius_um": 75.0, "core_um": 60.0, "pitch_um": 45.0},
     "corrosion": {"weeks": 2.0},
 }
@@ -202,7 +202,7 @@ def test_same_keys_give_the_same_bytes_and_others_do_not(tiny):
 
 
 def test_specimen_does_not_depend_on_the_voxels(tiny):
-    fine = grow(field={"shape_px": [48, 96, 96], "voxel_um": 2.5})
+    fine = grow(field={"shape_px": [32, 96, 96], "voxel_um": 2.5})
     y = x = np.linspace(-100, 100, 21)
     for body in ("metal", "layer", "bone", "gas"):
         np.testing.assert_array_equal(
@@ -518,6 +518,7 @@ def test_contact_rises_with_the_gap_and_stops_where_it_is_not_known(tiny_truth):
     assert curve == [*sorted(curve[:4]), None]
 
 
+@pytest.mark.slow
 def test_pits_make_the_least_section_smaller_and_the_mean_depth_larger():
     smooth, pitted = (
         quantities.truth(grow(corrosion={"pitting": p, "pits_per_mm2": 300.0}), samples=16)
