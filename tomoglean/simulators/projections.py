@@ -154,7 +154,7 @@ def ramp(length_px: int) -> npt.NDArray[np.float64]:
     ndarray
         About the frequency itself in cycles per voxel, for `scipy.fft.rfftfreq`.
     """
-    places = fft.fftfreq(length_px, 1 / length_px)
+    places = np.rint(fft.fftfreq(length_px) * length_px)
     odd = places % 2 == 1
     kernel = np.zeros(length_px)
     kernel[odd] = -1 / (np.pi * places[odd]) ** 2
