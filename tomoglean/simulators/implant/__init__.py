@@ -130,29 +130,15 @@ def simulate_implant(
         If a setting is not what the schema says, or does not fit the others.
     """
     full = config.filled(settings, "phantom-implant", "simulate", "")
-    view = _View.open(seed, name, full)
-    labels = Labels(**full["labels"])
-    depth, rows, columns = view.line.shape
-    made = {part: into(part, (depth, rows, columns), kind) for part, kind in PARTS.items()}
-
-    greys = Greys(CLASSES, *view.range_per_cm)
-    for z, (image, truth) in enumerate(view.slices()):
-        made["image"][z], made["truth"][z] = image, truth
-        greys.add(image, truth)
-        told("scan", z + 1, depth)
-
-    user = User(seed, name, labels, made["image"], made["truth"], view.line.voxel_um)
-    chosen, confusion = (
-        chosen_slices(seed, name, (depth, rows, columns), labels),
-        _confusion(),
+    view, labels = _View.open(seed, name, full), Labels(**full["labels"])
+    shape = view.line.shape
+    made = {part: into(part, shape, kind) for part, kind in PARTS.items()}
+    greys = _scan(view, made, told)
+    chosen = chosen_slices(seed, name, shape, labels)
+    user = User(
+        seed, name, labels, made["image"], made["truth"], view.specimen.field.voxel_um
     )
-    for part, weak in user.weak():
-        truth = np.asarray(made["truth"][part])
-        made["weak"][part] = weak
-        made["corrected"][part] = corrected(truth, part.start, chosen)
-        confusion.add(weak, truth)
-        told("label", part.stop, depth)
-
+    confusion = _label(user, chosen, made, told)
     facts = {
         "simulator": "implant",
         "seed": seed,
@@ -166,6 +152,30 @@ def simulate_implant(
         "corrected_slices": chosen,
     }
     return Implant(**made, facts=facts)
+
+
+def _scan(view: "_View", made: Mapping[str, Any], told: Told) -> Greys:
+    """Fill in image and truth, slice by slice."""
+    greys = Greys(CLASSES, *view.range_per_cm)
+    for z, (image, truth) in enumerate(view.slices()):
+        made["image"][z], made["truth"][z] = image, truth
+        greys.add(image, truth)
+        told("scan", z + 1, view.line.shape[0])
+    return greys
+
+
+def _label(
+    user: User, chosen: Mapping[str, list[int]], made: Mapping[str, Any], told: Told
+) -> Confusion:
+    """Fill in weak and corrected labels, slab by slab."""
+    confusion = Confusion(CLASSES)
+    for part, weak in user.weak():
+        truth = np.asarray(made["truth"][part])
+        made["weak"][part] = weak
+        made["corrected"][part] = corrected(truth, part.start, chosen)
+        confusion.add(weak, truth)
+        told("label", part.stop, len(user.image))
+    return confusion
 
 
 @dataclass(frozen=True)

@@ -137,22 +137,16 @@ class User:
         return grey[inner], rough[inner], self._region(part, hand)
 
     def _region(self, part: slice, hand: Waves) -> npt.NDArray[np.bool_]:
-        """Where the user drew the implant: its outline, moved to and fro."""
-        bias, spread = (
-            length / self.voxel_um
-            for length in (self.labels.hand_bias_um, self.labels.hand_um)
-        )
-        wide, inner = _widened(part, int(abs(bias) + 4 * spread) + 2, len(self.truth))
-        implant = np.isin(self.truth[wide], (DEGRADATION_LAYER, RESIDUAL_METAL))
-        if not implant.any():
-            return np.zeros_like(implant[inner])
-        outside = ndimage.distance_transform_edt(~implant)
-        inside = ndimage.distance_transform_edt(implant)
-        distance = np.where(implant, 0.5 - inside, outside - 0.5)[inner]
-        y, x = (np.arange(n) * self.voxel_um for n in distance.shape[1:])
-        heights = np.arange(part.start, part.stop) * self.voxel_um
-        moved = np.stack([hand.plane(float(z), y, x) for z in heights])
-        return np.asarray(distance < bias + spread * moved)
+        """Where the user drew the implant, slice by slice: its outline, moved to and fro."""
+        _, rows, columns = self.truth.shape
+        y, x = (np.arange(n) * self.voxel_um for n in (rows, columns))
+        drawn = np.zeros((part.stop - part.start, rows, columns), np.bool_)
+        for region, z in zip(drawn, range(part.start, part.stop), strict=True):
+            implant = np.asarray(self.truth[z]) >= DEGRADATION_LAYER
+            moved = hand.plane(z * self.voxel_um, y, x)
+            away = self.labels.hand_bias_um + self.labels.hand_um * moved
+            region[...] = _outline_px(implant) < away / self.voxel_um
+        return drawn
 
     def _hand(self) -> Waves:
         rng = random(self.seed, self.name, "hand-drawn region")
@@ -195,6 +189,15 @@ def corrected(truth: Codes, first: int, chosen: Mapping[str, Sequence[int]]) -> 
     codes[:, rows] = truth[:, rows]
     codes[:, :, columns] = truth[:, :, columns]
     return codes
+
+
+def _outline_px(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Signed distance to the outline of a region in a slice, negative inside."""
+    if not inside.any():
+        return np.full(inside.shape, np.inf)
+    away = ndimage.distance_transform_edt(~inside)
+    depth = ndimage.distance_transform_edt(inside)
+    return np.where(inside, 0.5 - depth, away - 0.5)
 
 
 def _blurred(data: Float, sigma_px: float) -> Float:

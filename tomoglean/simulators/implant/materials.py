@@ -101,7 +101,7 @@ class Optics:
         materials
             Names of the materials, in the order of `shares`.
         """
-        amounts = shares * texture
+        amounts = np.asarray(shares * texture, np.float32)
         return (
             np.tensordot(_values(self.attenuation_per_cm, materials), amounts, 1),
             np.tensordot(_values(self.decrement, materials), amounts, 1),
