@@ -23,6 +23,12 @@ TRAIN = {
     "steps_per_epoch": 4,
     "batch": 4,
 }
+SETTINGS = {
+    "field": {"shape_px": [24, 48, 48]},
+    "screw": {"radius_um": 70.0, "core_um": 55.0, "offset_um": 5.0},
+    "corrosion": {"weeks": 2.0},
+    "scan": {"mode": "image"},
+}
 USES = {"a": "train", "b": "validate", "c": "test", "d": "test", "e": "test"}
 
 
@@ -39,9 +45,7 @@ def finished(tmp_path_factory):
     for table, head in HEADS.items():
         (study / "config" / f"{table}.tsv").write_text(head)
     for name, use in USES.items():
-        implant = simulate_implant(
-            seed=1, name=name, shape_px=(24, 48, 48), radius_um=70, core_um=50
-        )
+        implant = simulate_implant(seed=1, name=name, settings=SETTINGS)
         files.write_tiff(implant.image, study / "raw" / f"{name}.tif")
         files.write_tiff(implant.truth, study / "raw" / f"{name}-truth.tif")
         append(study / "config" / "volumes.tsv", (name, "bone", f"raw/{name}.tif", "5000"))
