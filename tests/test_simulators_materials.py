@@ -91,5 +91,5 @@ def test_an_energy_beyond_the_table_is_refused():
 
 
 def test_pure_magnesium_keeps_no_gadolinium():
-    with pytest.raises(Refused, match="expected 0 for pure Mg, found 0.3"):
+    with pytest.raises(Refused, match=r"expected 0 for pure Mg, found 0\.3"):
         seen("hard", gadolinium_kept=0.3)

@@ -21,7 +21,7 @@ CLASSES = ("background", "bone", "degradation_layer", "residual_metal")
 LOOKED_AT = 8
 ROUGH_PX = 2.0
 CUT_SIGMAS = 3.0
-SLAB_VOXELS = 1 << 24
+SLAB_VOXELS = 1 << 23
 # Otsu's share of the variance between two halves is 2/pi for one Gaussian hump.
 TWO_HUMPS = 0.72
 
@@ -137,7 +137,7 @@ class User:
         return grey[inner], rough[inner], self._region(part, hand)
 
     def _region(self, part: slice, hand: Waves) -> npt.NDArray[np.bool_]:
-        """Where the user drew the implant, slice by slice: its outline, moved to and fro."""
+        """Where the user drew the implant, slice by slice: its outline, moved about."""
         _, rows, columns = self.truth.shape
         y, x = (np.arange(n) * self.voxel_um for n in (rows, columns))
         drawn = np.zeros((part.stop - part.start, rows, columns), np.bool_)
