@@ -419,6 +419,23 @@ def test_image_space_has_rings_as_strong_as_the_projections():
     assert share_of_rings(fast[0]) > 0.85
 
 
+@pytest.mark.parametrize(
+    "harsh",
+    [
+        {"photons": 1.0, "flats": 1, "flux_error": 0.5, "gain_error": 0.1},
+        {"distance_mm": 1e4, "scatter": 1.0, "drift_px": 20.0},
+        {"projections": 4, "width": 0.5, "padding": 4.0, "blur_px": 5.0},
+    ],
+)
+@pytest.mark.parametrize("geometry", ["centred", "off-centre"])
+def test_harsh_settings_give_numbers(harsh, geometry):
+    scan = replace(USUAL, **{"projections": 20, **harsh}, geometry=geometry, overlap_px=5)
+    line = beamline(scan, (1, 33, 48), 900.0)
+    image = scanned(line, blocks(line, 900.0), block(900.0))
+    assert image.shape == (1, 33, 48)
+    assert np.isfinite(image).all()
+
+
 def test_an_overlap_wider_than_the_scan_is_refused():
     line = beamline(replace(CLEAN, geometry="off-centre", overlap_px=400))
     with pytest.raises(Refused, match=r"expected less than .* narrow the overlap"):

@@ -275,7 +275,7 @@ class Beamline:
     @cached_property
     def _flux(self) -> npt.NDArray[np.float64]:
         rng = random(self.seed, self.name, "scan flux")
-        return 1 + self.scan.flux_error * rng.standard_normal(len(self.angles_deg))
+        return np.exp(self.scan.flux_error * rng.standard_normal(len(self.angles_deg)))
 
     @cached_property
     def kernel(self) -> Float:
@@ -287,10 +287,10 @@ class Beamline:
     def _rows(self, z: int, near: list[Float]) -> Float:
         """Line integrals as measured: light spread across the rows, flat field, gains."""
         counts = np.tensordot(self.kernel, np.stack(near), 1) if near[1:] else near[0]
+        logs = np.log(np.maximum(counts, FEWEST_PHOTONS))
         rng = random(self.seed, self.name, "scan gain", z)
-        gain = 1 + self.scan.gain_error * rng.standard_normal(counts.shape[1])
-        share = np.maximum(counts[:-1], FEWEST_PHOTONS) * (gain / counts[-1])
-        return np.asarray(-np.log(np.maximum(share, 1e-9)), np.float32)
+        gains = self.scan.gain_error * rng.standard_normal(logs.shape[1])
+        return np.asarray(logs[-1] - logs[:-1] - gains, np.float32)
 
     def _reconstructed(self, rows: Float) -> Float:
         rows = self._filtered(self._stitched(rows) if self._off_centre else rows)
