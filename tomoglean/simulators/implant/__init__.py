@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tomoglean import config
 from tomoglean.simulators.fields import Float
-from tomoglean.simulators.implant import image_space
+from tomoglean.simulators.implant import image_space, quantities
 from tomoglean.simulators.implant.annotator import (
     BACKGROUND,
     BONE,
@@ -146,6 +146,7 @@ def simulate_implant(
         "settings": full,
         "classes": list(CLASSES),
         "optics": asdict(view.optics),
+        "truth": quantities.truth(view.specimen),
         **greys.facts(),
         "voxels": dict(zip(CLASSES, map(int, confusion.counts.sum(axis=1)), strict=True)),
         "weak": confusion.facts(),
