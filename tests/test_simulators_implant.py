@@ -156,7 +156,7 @@ def test_facts_count_the_truth_and_are_ready_for_json(implant):
 def test_voxels_agree_with_the_continuous_truth(implant, name):
     counted = implant.facts["voxels"][name] * 0.005**3
     # The rod has a radius of some 15 voxels, the layer is a few voxels thick.
-    assert counted == pytest.approx(implant.facts["truth"][f"{name}_mm3"], rel=0.03)
+    assert counted == pytest.approx(implant.facts["truth"][f"{name}_mm3"], rel=0.01)
 
 
 def test_facts_hold_all_settings(implant):
