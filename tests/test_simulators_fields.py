@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import fft
+from threadpoolctl import threadpool_limits
 
 from tomoglean.simulators import fields
 
@@ -47,3 +48,21 @@ def test_coordinates_along_a_frame():
     offsets = fields.grid((2, 3, 4), voxel=2.0)
     turned = fields.along(np.eye(3)[::-1], offsets)
     assert [part.max() for part in turned] == [6, 4, 2]
+
+
+def test_weighted_sum_over_the_first_axis():
+    parts = np.random.default_rng(0).random((3, 4, 5))
+    expected = 0.5 * parts[0] - 2 * parts[1] + parts[2]
+    found = fields.weighted(np.array([0.5, -2.0, 1.0]), parts)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [250, 300, 727])
+def test_weighted_sums_are_the_same_bytes_at_any_number_of_threads(size):
+    parts = np.random.default_rng(0).random((6, size, size), np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(fields.weighted(np.linspace(0.1, 1, 6), parts))
+    np.testing.assert_array_equal(*found)

@@ -153,3 +153,11 @@ def frame(normal: npt.ArrayLike) -> npt.NDArray[np.float64]:
     first = np.cross(helper, last)
     first /= np.linalg.norm(first)
     return np.stack([first, np.cross(last, first), last])
+
+
+def weighted(weights: npt.NDArray[Any], parts: npt.NDArray[Any]) -> Float:
+    """Sum over the first axis with weights, the same bytes at any number of threads.
+
+    A product of matrices would be handed to BLAS, which sums in an order of its own.
+    """
+    return np.asarray(np.einsum("i,i...->...", weights, parts), np.float32)

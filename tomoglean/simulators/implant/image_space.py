@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from tomoglean.simulators.fields import Float, filtered, frequencies
+from tomoglean.simulators.fields import Float, filtered, frequencies, weighted
 from tomoglean.simulators.implant.scan import (
     MARGIN_PX,
     UM_PER_CM,
@@ -45,7 +45,7 @@ def images(line: Beamline, planes: Iterable[Plane]) -> Iterator[Float]:
     fringed = (_fringed(line, near) for near in windows(planes, line.phase_reach))
     inner = (slice(MARGIN_PX, -MARGIN_PX),) * 2
     for z, near in enumerate(windows(fringed, line.blur_reach)):
-        plane = np.tensordot(line.kernel, np.stack(near), 1)
+        plane = weighted(line.kernel, np.stack(near))
         for axis in range(2):
             plane = ndimage.correlate1d(plane, line.kernel, axis=axis, mode="nearest")
         noise = noise_per_cm(line, float(near[len(near) // 2].mean()))
@@ -91,8 +91,9 @@ def _transfer(
     points = np.linspace(0, 0.5, 513)
     apodised = window(line.scan.filter, 1024)
     places = np.arange(len(line.kernel)) - line.blur_reach
-    spread = np.cos(2 * np.pi * np.outer(points, places)) @ line.kernel
-    return np.interp(frequency, points, apodised * spread, right=0.0)
+    waves = np.cos(2 * np.pi * np.outer(points, places))
+    spread = np.sum(waves * line.kernel, axis=1)
+    return np.asarray(np.interp(frequency, points, apodised * spread, right=0.0))
 
 
 def _noise(line: Beamline, z: int) -> Float:

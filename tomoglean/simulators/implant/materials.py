@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean.provenance import Refused
-from tomoglean.simulators.fields import Float
+from tomoglean.simulators.fields import Float, weighted
 
 ENERGIES_KEV = (30, 38, 60)
 
@@ -102,10 +102,9 @@ class Optics:
             Names of the materials, in the order of `shares`.
         """
         amounts = np.asarray(shares * texture, np.float32)
-        return (
-            np.tensordot(_values(self.attenuation_per_cm, materials), amounts, 1),
-            np.tensordot(_values(self.decrement, materials), amounts, 1),
-        )
+        attenuation = _values(self.attenuation_per_cm, materials)
+        decrement = _values(self.decrement, materials)
+        return weighted(attenuation, amounts), weighted(decrement, amounts)
 
 
 def _values(table: Mapping[str, float], materials: Sequence[str]) -> Float:

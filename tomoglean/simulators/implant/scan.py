@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from tomoglean.provenance import Refused
-from tomoglean.simulators.fields import Float
+from tomoglean.simulators.fields import Float, weighted
 from tomoglean.simulators.implant.surroundings import COARSE, Surroundings, middled
 from tomoglean.simulators.projections import Projector, ramp
 from tomoglean.volumes import random
@@ -286,7 +286,7 @@ class Beamline:
 
     def _rows(self, z: int, near: list[Float]) -> Float:
         """Line integrals as measured: light spread across the rows, flat field, gains."""
-        counts = np.tensordot(self.kernel, np.stack(near), 1) if near[1:] else near[0]
+        counts = weighted(self.kernel, np.stack(near)) if near[1:] else near[0]
         logs = np.log(np.maximum(counts, FEWEST_PHOTONS))
         rng = random(self.seed, self.name, "scan gain", z)
         gains = self.scan.gain_error * rng.standard_normal(logs.shape[1])
