@@ -1,11 +1,14 @@
 """Make phantoms with exact truth, as input of demo, tests and benchmarks.
 
-results/simulated/implant/{volume}.tif    a simulated implant scan and, beside it,
-  .truth.tif .weak.tif .corrected.tif     its exact, weak and corrected labels, and
-  .json                                   the quantities known from the model
-results/simulated/minicell/{volume}.mrc   a simulated tomogram and, beside it,
-  .truth.mrc .points.csv .picks.csv       its membranes, exact points, imperfect picks
-  .json                                   the quantities known from the model
+results/simulated/implant/{volume}.tif      a simulated implant scan and, beside it,
+  .truth.tif .weak.tif .corrected.tif       its exact, weak and corrected labels,
+  .codes.csv                                what their values mean,
+  .quantities.csv .json                     the quantities known from the model
+results/simulated/minicell/{volume}.mrc     a simulated tomogram and, beside it,
+  .labels.mrc .codes.csv .membranes.mrc     everything it holds; both membranes as one class,
+  .distances.h5                             signed distances to the membranes,
+  .points.csv .star .picks.csv              exact points, machines alone, imperfect picks,
+  .json                                     the quantities known from the model
 """
 
 
@@ -16,6 +19,8 @@ rule simulate_implant:
         truth="results/simulated/implant/{volume}.truth.tif",
         weak="results/simulated/implant/{volume}.weak.tif",
         corrected="results/simulated/implant/{volume}.corrected.tif",
+        codes="results/simulated/implant/{volume}.codes.csv",
+        quantities="results/simulated/implant/{volume}.quantities.csv",
         facts="results/simulated/implant/{volume}.json",
     log:
         "logs/simulate/{volume}.log",
@@ -24,7 +29,7 @@ rule simulate_implant:
     conda:
         "../envs/tomoglean.yaml"
     resources:
-        **needs("simulate"),
+        **{**needs("simulate"), "mem_mb": plan.memory_to_simulate},
     params:
         settings=plan.simulation,
         seed=plan.seed,
@@ -38,9 +43,13 @@ rule simulate_minicell:
     """Simulate the tomogram of a bacterial minicell."""
     output:
         volume="results/simulated/minicell/{volume}.mrc",
-        truth="results/simulated/minicell/{volume}.truth.mrc",
+        labels="results/simulated/minicell/{volume}.labels.mrc",
+        membranes="results/simulated/minicell/{volume}.membranes.mrc",
+        distances="results/simulated/minicell/{volume}.distances.h5",
+        codes="results/simulated/minicell/{volume}.codes.csv",
         points="results/simulated/minicell/{volume}.points.csv",
         picks="results/simulated/minicell/{volume}.picks.csv",
+        star="results/simulated/minicell/{volume}.star",
         facts="results/simulated/minicell/{volume}.json",
     log:
         "logs/simulate/{volume}.log",
@@ -49,7 +58,7 @@ rule simulate_minicell:
     conda:
         "../envs/tomoglean.yaml"
     resources:
-        **needs("simulate"),
+        **{**needs("simulate"), "mem_mb": plan.memory_to_simulate},
     params:
         settings=plan.simulation,
         seed=plan.seed,

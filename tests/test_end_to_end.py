@@ -46,8 +46,8 @@ def finished(tmp_path_factory):
         (study / "config" / f"{table}.tsv").write_text(head)
     for name, use in USES.items():
         implant = simulate_implant(seed=1, name=name, settings=SETTINGS)
-        files.write_tiff(implant.image, study / "raw" / f"{name}.tif")
-        files.write_tiff(implant.truth, study / "raw" / f"{name}-truth.tif")
+        files.write_volume(implant.image, study / "raw" / f"{name}.tif", voxel_nm=5e3)
+        files.write_volume(implant.truth, study / "raw" / f"{name}-truth.tif", voxel_nm=5e3)
         append(study / "config" / "volumes.tsv", (name, "bone", f"raw/{name}.tif", "5000"))
         row = ("bone", name, "clean", use, f"raw/{name}-truth.tif", "")
         append(study / "config" / "labels.tsv", row)

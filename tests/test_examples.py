@@ -172,7 +172,7 @@ def test_2019_classified_patches_with_lenet5_within_the_membrane(desy):
 def test_2019_crops_fit_the_stand_ins(desy):
     for group in desy.config["simulate"].values():
         if group["simulator"] == "implant":
-            assert min(group["settings"]["shape_px"][1:]) >= 600
+            assert min(group["settings"]["field"]["shape_px"][1:]) >= 600
 
 
 def test_2019_is_planned_without_running(checkout, copied):

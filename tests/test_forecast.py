@@ -54,7 +54,9 @@ def plain(tmp_path):
     """Return a study whose raw volumes are real, small and all alike."""
     folder = write_study(tmp_path / "study")
     for path in (folder / "raw").glob("?.mrc"):
-        files.write_mrc(rng().normal(size=(12, 14, 16)).astype("f4"), path, voxel_nm=10)
+        files.write_volume(
+            rng().normal(size=(12, 14, 16)).astype("f4"), path, voxel_nm=10.0
+        )
     return folder
 
 
@@ -488,11 +490,15 @@ def scans(tmp_path):
     rows = ["task\tvolume\tkind\tuse\tpath", "bone\tp\tclean\ttrain\tp-labels.tif"]
     (folder / "config" / "labels.tsv").write_text("\n".join(rows) + "\n")
     for name in "pq":
-        files.write_tiff(
-            rng().normal(size=(6, 20, 30)).astype("f4"), folder / f"{name}.tif"
+        files.write_volume(
+            rng().normal(size=(6, 20, 30)).astype("f4"),
+            folder / f"{name}.tif",
+            voxel_nm=5000.0,
         )
-    files.write_tiff(
-        rng().integers(0, 2, (6, 20, 30)).astype("u1"), folder / "p-labels.tif"
+    files.write_volume(
+        rng().integers(0, 2, (6, 20, 30)).astype("u1"),
+        folder / "p-labels.tif",
+        voxel_nm=5000.0,
     )
     return folder
 
@@ -517,7 +523,7 @@ def test_a_refused_volume_of_a_study_gives_code_3(scans, capsys):
 
 
 def test_refused_labels_of_a_study_give_code_3(scans, capsys):
-    files.write_tiff(np.ones((5, 20, 30), "u1"), scans / "p-labels.tif")
+    files.write_volume(np.ones((5, 20, 30), "u1"), scans / "p-labels.tif", voxel_nm=5000.0)
     code, said = checked(scans, capsys)
     assert code == 3
     assert "p, bone clean train" in said

@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
+    {"benchmarks"},
+    {"phantoms"},
     {"stage"},
     {"preflight"},
     {"forecast"},

@@ -1,10 +1,13 @@
-"""What needs no pipeline: check, quicklook, export, report, slices, docs."""
+"""What needs no pipeline: check, quicklook, export, simulate, benchmark, report, docs."""
 
 import argparse
+import contextlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong words, 3 for a refused input."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(_one_setting_each(words))
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -28,6 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _one_setting_each(words: Sequence[str]) -> list[str]:
+    """Write `--set a=1 b=2 OUT` as `--set a=1 --set b=2 OUT`, as argparse needs it."""
+    found: list[str] = []
+    for word in words:
+        more = len(found) > 1 and found[-2] == "--set" and "=" in word
+        found += ["--set", word] if more and not word.startswith("-") else [word]
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
 
     _add_slices(commands)
+    _add_simulate(commands)
+    _add_benchmark(commands)
 
     docs = commands.add_parser("docs", help="write the pages made from the schemas")
     docs.add_argument("folder", nargs="?", default=Path("docs"), type=Path)
@@ -82,6 +97,63 @@ def _add_slices(commands: Any) -> None:
     slices.add_argument("--z", required=True, help="which slices, such as 10,20-22")
     slices.add_argument("--format", default="png", choices=["png", "tif"])
     slices.set_defaults(command=_slices)
+
+
+def _add_simulate(commands: Any) -> None:
+    simulate = commands.add_parser(
+        "simulate",
+        help="make a phantom with exact truth",
+        description="Settings, their units and limits: docs/implant.md, docs/minicell.md.",
+    )
+    simulate.add_argument("phantom", choices=["implant", "minicell"])
+    simulate.add_argument("folder", type=Path, metavar="OUT", help="where the files lie")
+    simulate.add_argument("--seed", type=int, required=True, help="of every random choice")
+    simulate.add_argument("--name", help="of the volume, a key of the seed (PHANTOM-SEED)")
+    simulate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="GROUP.KEY=VALUE ...",
+        help="settings, such as field.shape_px=[64,96,96]; values are YAML",
+    )
+    _as_written(simulate)
+    simulate.add_argument("--force", action="store_true", help="replace what is there")
+    simulate.set_defaults(command=_simulate)
+
+
+def _as_written(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--form",
+        default="",
+        choices=["tiff", "mrc", "hdf5", "beamline"],
+        help="of the volume; usually tiff for implants, mrc for minicells",
+    )
+
+
+def _add_benchmark(commands: Any) -> None:
+    benchmark = commands.add_parser("benchmark", help="list, make or freeze benchmark sets")
+    doing = benchmark.add_subparsers(required=True, metavar="WHAT")
+
+    listing = doing.add_parser("list", help="name the sets, or the volumes of one")
+    listing.add_argument("set", nargs="?", help="such as minicell-small")
+    listing.set_defaults(command=_benchmark_list)
+
+    make = doing.add_parser("make", help="make volumes of a set from their seeds")
+    make.add_argument("set", help="such as minicell-small")
+    make.add_argument("volumes", nargs="*", metavar="VOLUME", help="all if none is named")
+    make.add_argument("folder", type=Path, metavar="OUT", help="where the files lie")
+    _as_written(make)
+    make.add_argument("--force", action="store_true", help="make also what is there")
+    make.set_defaults(command=_benchmark_make)
+
+    study_ = doing.add_parser("study", help="write a study that makes and uses a set")
+    study_.add_argument("set", help="such as minicell-small")
+    study_.add_argument("folder", type=Path, metavar="STUDY", help="a new folder")
+    study_.set_defaults(command=_benchmark_study)
+
+    freeze = doing.add_parser("freeze", help="record the sets as they are now")
+    freeze.add_argument("sets", nargs="*", metavar="SET", help="all if none is named")
+    freeze.set_defaults(command=_benchmark_freeze)
 
 
 def _as_in_volumes_tsv(parser: argparse.ArgumentParser) -> None:
@@ -197,9 +269,96 @@ def _slices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from tomoglean import phantoms
+
+    name = f"{options.phantom}-{options.seed}" if options.name is None else options.name
+    with _progress():
+        paths = phantoms.make(
+            options.phantom,
+            seed=options.seed,
+            name=name,
+            settings=phantoms.settings_from(options.set),
+            folder=options.folder,
+            form=options.form,
+            force=options.force,
+        )
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
+    return 0
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Let the simulators say on stderr how far they are, with the seconds since start."""
+    logger, handler = logging.getLogger("tomoglean"), logging.StreamHandler()
+    handler.setFormatter(_Elapsed())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Elapsed(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin = time.monotonic()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{time.monotonic() - self.begin:7.1f} s  {record.getMessage()}"
+
+
+def _benchmark_list(options: argparse.Namespace) -> int:
+    from tomoglean import benchmarks
+
+    if options.set:
+        found = benchmarks.read(options.set)
+        lines = [f"{volume.name}\t{volume.use}" for volume in found.volumes]
+    else:
+        lines = [benchmarks.told(benchmarks.read(name)) for name in benchmarks.names()]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _benchmark_make(options: argparse.Namespace) -> int:
+    from tomoglean import benchmarks
+
+    found = benchmarks.read(options.set)
+    chosen = [found.volume(name) for name in options.volumes] or found.volumes
+    with _progress():
+        for volume in chosen:
+            paths = benchmarks.make(
+                found, volume, options.folder, form=options.form, force=options.force
+            )
+            sys.stdout.write("".join(f"{path}\n" for path in paths))
+            sys.stdout.flush()
+    return 0
+
+
+def _benchmark_study(options: argparse.Namespace) -> int:
+    from tomoglean import benchmarks
+
+    benchmarks.write_study(benchmarks.read(options.set), options.folder)
+    sys.stdout.write(f"snakemake --cores 2 --directory {options.folder}\n")
+    return 0
+
+
+def _benchmark_freeze(options: argparse.Namespace) -> int:
+    from tomoglean import benchmarks
+
+    benchmarks.freeze(options.sets or benchmarks.names())
+    sys.stdout.write(f"{benchmarks.SETS / 'frozen.tsv'}\n")
+    return 0
+
+
 def _docs(options: argparse.Namespace) -> int:
     provenance.write_text(reference.page(), options.folder / "config.md")
     provenance.write_text(reference.formats_page(), options.folder / "formats.md")
+    for phantom in ("implant", "minicell"):
+        path = options.folder / f"{phantom}.md"
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        provenance.write_text(reference.phantom_page(phantom, old), path)
     return 0
 
 

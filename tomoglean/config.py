@@ -37,6 +37,13 @@ TYPES = {
     "object": "a block of keys",
     "null": "null",
 }
+LIMITS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
+ITEMS = {"minItems": "at least", "maxItems": "at most"}
 
 
 def read(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def complete(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Check a config against the schemas and fill in the defaults."""
     full = filled(config, "config", name, "")
     for group, block in full["simulate"].items():
-        schema, where = f"simulate-{block['simulator']}", f"simulate.{group}.settings"
+        schema, where = f"phantom-{block['simulator']}", f"simulate.{group}.settings"
         block["settings"] = filled(block["settings"], schema, name, where)
     full["tasks"] = {
         task: _complete_task(block, name, f"tasks.{task}")
@@ -179,9 +186,10 @@ def _explain(error: Any, where: str) -> str:
         return f"{place}: expected {expected}, found {found!r}"
     if kind == "enum":
         return f"{place}: expected one of {', '.join(map(str, limit))}; found {found!r}"
-    if kind in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
-        side = "at least" if kind == "minimum" else "at most" if kind == "maximum" else kind
-        return f"{place}: expected {side} {limit}, found {found!r}"
+    if kind in LIMITS:
+        return f"{place}: expected {LIMITS[kind]} {limit}, found {found!r}"
+    if kind in ITEMS:
+        return f"{place}: expected {ITEMS[kind]} {limit} items, found {len(found)}"
     return f"{place}: {error.message}"
 
 

@@ -25,7 +25,7 @@ class Cost:
     base_mb
         Memory for any input, in MB.
     per_mb
-        Memory in MB for every MB of input.
+        Memory in MB for every MB of input (simulate: for every million voxels).
     most_mb
         Memory at most, in MB: volumes pass in slabs.
     minutes
@@ -51,7 +51,8 @@ class Cost:
 
 USUAL = Cost(0.1, 10.0)
 COSTS = {
-    "simulate": Cost(1.0, 3.3, launch_s=3.0),  # million voxels
+    # Million voxels; its memory grows with them too, by so many bytes a voxel.
+    "simulate": Cost(6.0, 0.5, launch_s=3.0, per_mb=30.0, most_mb=16_000, minutes=60),
     "check": Cost(0.3, 20.0),  # million voxels
     "convert": Cost(0.3, 15.0),  # million voxels
     "slice": Cost(0.12, 350.0),  # megabytes written

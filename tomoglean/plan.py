@@ -5,12 +5,13 @@ Snakemake: what needs a checkpoint is handed in.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomoglean import formats, networks, particles, provenance, study, tables
+from tomoglean import costs, formats, networks, particles, provenance, study, tables
 from tomoglean.fingerprint import fingerprint
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
@@ -157,6 +158,11 @@ class Plan:
         """Settings of a simulated volume."""
         settings: dict[str, Any] = self.study.simulated()[wildcards.volume]["settings"]
         return settings
+
+    def memory_to_simulate(self, wildcards: Any, attempt: int) -> int:
+        """Memory in MB that simulating a volume needs: so much for every voxel."""
+        shape = self.simulation(wildcards)["field"]["shape_px"]
+        return costs.of("simulate").memory_mb(math.prod(shape) / 1e6, attempt)
 
     def simulated_by(self, simulator: str) -> str:
         """Pattern of the ids that a simulator makes."""

@@ -1,6 +1,7 @@
 """Words for people: what a check found, and the reference page made from the schemas."""
 
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ LIMITS = {
     "enum": "one of {}",
     "minItems": "at least {} items",
 }
+
+
+TABLE = (
+    "<!-- made by `python -m tomoglean docs` from here -->",
+    "<!-- to here -->",
+)
 
 
 def meanings() -> dict[str, str]:
@@ -108,6 +115,51 @@ def page() -> str:
     stages = sorted(path.stem for path in config.SCHEMAS.glob("*.yaml"))
     parts += [_section(name, f"`{name}`") for name in stages if name not in PAGES]
     return "\n".join(parts)
+
+
+def phantom_page(phantom: str, text: str = "") -> str:
+    """Renew the table of settings in the page of a phantom; the rest is left as it is.
+
+    Parameters
+    ----------
+    phantom
+        `implant` or `minicell`.
+    text
+        The page as it is; without the marks of the table, it goes to the end.
+    """
+    start, end = TABLE
+    before, _, rest = (text or f"# Phantom: {phantom}\n\n").partition(start)
+    return (
+        f"{before}{start}\n\n{_settings(phantom)}\n{end}{rest.partition(end)[2] or chr(10)}"
+    )
+
+
+def _settings(phantom: str) -> str:
+    """Write every setting of a phantom with unit, limits and source, as Markdown."""
+    groups = config.read_schema(f"phantom-{phantom}")["properties"]
+    return "\n".join(_group(name, part) for name, part in groups.items())
+
+
+def _group(group: str, part: Mapping[str, Any]) -> str:
+    head = [
+        f"### {group}",
+        part["description"],
+        "| key | default | unit | allowed | meaning | source |\n|---|---|---|---|---|---|",
+    ]
+    rows = [
+        f"| `{group}.{key}` | {_shown(one['default'])} | {one['unit']} | {_limits(one)} |"
+        f" {_line(one['description'])} | {_line(one['source'])} |"
+        for key, one in part["properties"].items()
+    ]
+    return "\n\n".join(head) + "\n" + "".join(f"{row}\n" for row in rows)
+
+
+def _shown(default: Any) -> str:
+    return f"`{json.dumps(default)}`"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def formats_page() -> str:

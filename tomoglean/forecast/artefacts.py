@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from tomoglean.plan import Plan
+from tomoglean.simulators import files
 from tomoglean.study import SIMULATED
 
 RESULTS = "results/"
@@ -24,10 +25,6 @@ LEVELS = {
     "published": ("task", "volume"),
     "evaluated": ("task",),
     "averaged": ("task",),
-}
-ENDINGS = {
-    "implant": (".tif", ".truth.tif", ".weak.tif", ".corrected.tif", ".json"),
-    "minicell": (".mrc", ".truth.mrc", ".points.csv", ".picks.csv", ".json"),
 }
 
 
@@ -75,9 +72,9 @@ def wanted(plan: Plan) -> dict[str, Artefact]:
 def _simulated(plan: Plan) -> Iterator[Artefact]:
     used = {row["path"] for row in plan.study.volumes if row["path"].startswith(SIMULATED)}
     for path in sorted(used):
-        stem = path.split(".")[0]
-        for ending in ENDINGS.get(stem.split("/")[-2], ()):
-            yield Artefact("simulate", stem + ending)
+        _, _, phantom, name = path.split(".")[0].split("/")
+        for made in files.paths(phantom, f"{SIMULATED}{phantom}", name).values():
+            yield Artefact("simulate", str(made))
 
 
 def _planned(plan: Plan) -> Iterator[Artefact]:

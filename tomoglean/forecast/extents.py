@@ -120,8 +120,9 @@ def _simulated(study: Study, row: Row) -> Extent | None:
     if not row["path"].startswith(SIMULATED):
         return None
     group = study.simulated()[Path(row["path"]).name.split(".")[0]]
-    depth, height, width = group["settings"]["shape_px"]
-    edge = group["settings"].get("voxel_nm") or 1e3 * group["settings"].get("voxel_um", 1)
+    field = group["settings"]["field"]
+    depth, height, width = field["shape_px"]
+    edge = field.get("voxel_nm") or 1e3 * field["voxel_um"]
     edges = (edge, edge, edge)
     return _after_steps((depth, height, width), np.dtype(np.float32), edges, row, False)
 

@@ -34,6 +34,15 @@ OUTSIDE = {
     ".labels.ome.zarr": 0.12,
     ".confidence.ome.zarr": 0.65,
 }
+#: Bytes of a voxel in the files of a phantom, by their ending; grey values take four.
+PHANTOM = {
+    ".truth.tif": 0.1,
+    ".weak.tif": 0.1,
+    ".corrected.tif": 0.02,
+    ".labels.mrc": 1.0,
+    ".membranes.mrc": 1.0,
+    ".distances.h5": 2.0,
+}
 SMALL = {".json": 2_000, ".csv": 4_000, ".star": 2_000}
 #: Share of a tomogram that the search looks at.
 ZONE = 0.06
@@ -91,9 +100,9 @@ class Sizes:
         return self.extents[artefact.at.volume]
 
     def simulated(self, artefact: Artefact) -> float:
-        """Grey values of four bytes, labels of one; not packed."""
-        size = 4 if artefact.ending in (".tif", ".mrc") else 1
-        return self.extent(artefact).voxels * size
+        """Grey values of four bytes; labels of one, packed in TIFF; packed distances."""
+        size = PHANTOM.get(artefact.ending, 4.0)
+        return HEAD + self.extent(artefact).voxels * size
 
     def converted(self, artefact: Artefact) -> float:
         """Grey values of any type, packed."""
@@ -198,7 +207,7 @@ class Sizes:
             return len(slice_numbers(row["slices"]))
         if row["path"].startswith(SIMULATED):
             group = self.study.simulated()[Path(row["path"]).name.split(".")[0]]
-            few = group["settings"].get("corrected_slices", depth)
+            few = group["settings"].get("labels", {}).get("corrected_slices", depth)
             return int(few) if ".corrected." in row["path"] else depth
         key = tuple(row.values())
         if key not in self._opened:
@@ -242,9 +251,8 @@ class Sizes:
         """Count the points of a row: of a simulated cell, or the lines of its list."""
         if row["path"].startswith(SIMULATED):
             group = self.study.simulated()[Path(row["path"]).name.split(".")[0]]
-            machines = group["settings"].get("machines", 0)
-            each = machines if isinstance(machines, list) else [machines]
-            return math.ceil(sum(each) / max(1, len(each)))
+            each: list[int] = group["settings"]["machines"]["number"]
+            return math.ceil(sum(each) / len(each))
         path = tables.locate(row["path"], self.study.root)
         if not path.is_file() or path.stat().st_size > LARGEST_LIST:
             return 0

@@ -198,7 +198,9 @@ class Work:
         return files + (learned if self.study.tasks[task]["kind"] == "semantic" else [])
 
     def input_mb(self, artefact: Artefact) -> float:
-        """Megabytes that a job reads, as far as they are known."""
+        """Megabytes that a job reads, as far as they are known; of a phantom its voxels."""
+        if artefact.stage == "simulate":
+            return self.of(artefact)
         known = [self.wanted[path] for path in self.inputs(artefact) if path in self.wanted]
         return sum(self.sizes.of(file) or 0 for file in known) / MEGA
 

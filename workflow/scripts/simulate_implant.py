@@ -1,10 +1,9 @@
 """Simulate a scan of a corroding screw in bone, with truth and a user's labels."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tomoglean import provenance
-from tomoglean.simulators import files
-from tomoglean.simulators.implant import simulate_implant
+from tomoglean.simulators import making
 from tomoglean.stage import begin
 
 if TYPE_CHECKING:
@@ -12,11 +11,9 @@ if TYPE_CHECKING:
 
 begin(snakemake)
 
-implant = simulate_implant(
-    seed=snakemake.params.seed, name=snakemake.params.name, **snakemake.params.settings
+making.implant(
+    seed=snakemake.params.seed,
+    name=snakemake.params.name,
+    settings=snakemake.params.settings,
+    paths={part: Path(file) for part, file in snakemake.output.items()},
 )
-files.write_tiff(implant.image, snakemake.output.volume)
-files.write_tiff(implant.truth, snakemake.output.truth)
-files.write_tiff(implant.weak, snakemake.output.weak)
-files.write_tiff(implant.corrected, snakemake.output.corrected)
-provenance.write_json(implant.facts, snakemake.output.facts)
