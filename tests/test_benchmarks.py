@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +11,8 @@ from tomoglean import __main__ as command
 from tomoglean import benchmarks, provenance, study, volumes
 from tomoglean.provenance import Refused
 from tomoglean.simulators import files
+from tomoglean.simulators.minicell import scene, sites
+from tomoglean.simulators.minicell.envelope import draw
 
 NAMES = [
     *("complex", "fullcell", "implant-full", "implant-small"),
@@ -176,6 +179,20 @@ def test_what_is_counted_from_seeds_is_what_is_made(tmp_path):
     benchmarks.make(found, volume, tmp_path)
     facts = json.loads((tmp_path / "test-001.json").read_text())
     assert facts["counts"].get("t3ss", 0) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if "implant" not in name])
+def test_every_cell_fits_into_its_field_and_its_sites_onto_it(name):
+    found = benchmarks.read(name)
+    for volume in found.volumes:
+        full = scene.settings_of(volume.settings)
+        size_nm = np.array(full["field"].shape_px) * full["field"].voxel_nm
+        envelope = draw(found.seed, volume.name, full["cell"], size_nm=size_nm)
+        _, standing = sites.in_envelope(
+            found.seed, volume.name, envelope, full["machines"], full["decoys"], size_nm
+        )
+        assert len(standing) >= full["decoys"].number
 
 
 # -- freezing ------------------------------------------------------------------------------
