@@ -115,9 +115,9 @@ def test_profile_across_the_envelope_is_om_wall_im(bare):
     assert centre(-4.5, 4.5) == pytest.approx(0, abs=0.3)
     assert -centre(-15, -5) == pytest.approx(9.0, abs=0.7)
     assert -centre(-40, -25) == pytest.approx(33.0, abs=2.0)
-    # Each bilayer holds 2 nm of heads at .7 of protein.
-    assert mean[np.abs(heights) < 4.5].sum() * 0.25 == pytest.approx(1.4, rel=0.05)
-    assert mean[heights > 6].max() < 1e-6
+    # Each bilayer holds 4.2 nm of heads at .7 of protein.
+    assert mean[np.abs(heights) < 4.5].sum() * 0.25 == pytest.approx(2.94, rel=0.05)
+    assert mean[heights > 6].max() < 1e-4
 
 
 def test_wall_is_four_nanometres_of_a_loose_mesh(bare):

@@ -345,7 +345,7 @@ def reconstruct(
         halves = [_aligned(half, tomograms, setup) for half in halves]
     if setup.iterations and all(halves):
         halves[1] = _registered(halves[1], halves[0], tomograms, setup)
-    first, second = (_summed(half, tomograms, setup) for half in halves)
+    first, second = (summed(half, tomograms, setup) for half in halves)
     moves_nm = [
         (p.centre - p.start) * tomograms[p.source].voxel_nm for half in halves for p in half
     ]
@@ -536,7 +536,7 @@ def _cut(particle: Particle, rotation: Array, scans: Sequence[Volume], setup: Se
     return -box if setup.invert else box
 
 
-def _summed(particles: Sequence[Particle], scans: Sequence[Volume], setup: Setup) -> Sums:
+def summed(particles: Sequence[Particle], scans: Sequence[Volume], setup: Setup) -> Sums:
     """Sum spectra and weights, every particle once for each turn of the symmetry."""
     shape = (setup.box_px, setup.box_px, setup.box_px // 2 + 1)
     signal, weight = np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
@@ -555,7 +555,7 @@ def _aligned(
     """Fit every particle to the average of all."""
     if not particles:
         return []
-    whole = _summed(particles, scans, setup).map(setup.regularisation)
+    whole = summed(particles, scans, setup).map(setup.regularisation)
     turned = _turned(whole, setup)
     fitted = []
     for particle in particles:
@@ -576,8 +576,7 @@ def _registered(
 ) -> list[Particle]:
     """Move a half as one body onto the other, so that the two can be compared."""
     body, other = (
-        _summed(half, scans, setup).map(setup.regularisation)
-        for half in (particles, target)
+        summed(half, scans, setup).map(setup.regularisation) for half in (particles, target)
     )
     every = np.ones((setup.box_px, setup.box_px, setup.box_px // 2 + 1), np.float32)
     best, shift = _fit(body, every, _turned(other, setup), np.zeros(3), setup)

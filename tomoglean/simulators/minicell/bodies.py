@@ -16,6 +16,8 @@ from tomoglean.simulators.fields import Float, along, coverage, frame
 Vector = npt.NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 NEEDLE_NM, SHEET_NM, COARSE_NM = 51.0, 6.0, 4.0
+# Head groups 3.9 nm apart in a membrane of 6 nm are so thick.
+HEADS_THICK_NM = 2.1
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def sheet(
 
 
 def bilayer(distance_nm: Float, edge_nm: float, heads_nm: float) -> Float:
-    """Density of two layers of head groups of 1 nm, integrated over a voxel.
+    """Density of two layers of head groups, each `HEADS_THICK_NM`, over a voxel.
 
     Parameters
     ----------
@@ -172,14 +174,15 @@ def bilayer(distance_nm: Float, edge_nm: float, heads_nm: float) -> Float:
     edge_nm
         Edge of the voxel.
     heads_nm
-        Distance of the two layers. Each holds as much as 1 nm of density 1.
+        Distance of the two layers; inside them the density is 1.
     """
-    # A layer of 1 nm and a cube have these variances along any direction.
-    spread = np.float32(np.sqrt((1.0 + edge_nm**2) / 12))
+    # Such a layer and a cube have these variances along any direction.
+    spread = np.float32(np.sqrt((HEADS_THICK_NM**2 + edge_nm**2) / 12))
     off = (np.abs(distance_nm) - np.float32(heads_nm / 2)) / spread
     other = (np.abs(distance_nm) + np.float32(heads_nm / 2)) / spread
     total = np.exp(np.float32(-0.5) * off * off) + np.exp(np.float32(-0.5) * other * other)
-    return np.asarray(total / (spread * np.float32(np.sqrt(2 * np.pi))), np.float32)
+    height = HEADS_THICK_NM / (spread * np.float32(np.sqrt(2 * np.pi)))
+    return np.asarray(height * total, np.float32)
 
 
 def _nothing(at: Local) -> tuple[Float, Float]:

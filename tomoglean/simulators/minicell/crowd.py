@@ -14,7 +14,7 @@ from tomoglean.volumes import random
 Standing = Sequence[tuple[Site, Body]]
 # Radius of a globule of 1 Da in nm (Erickson 2009, Biol Proced Online 11:32).
 RADIUS_NM = 0.066
-MASS_LIMITS_KDA = (15.0, 800.0)
+MASS_LIMITS_KDA = (10.0, 500.0)
 RIBOSOME_NM, AT_ONCE, TRIES_EACH = 11.0, 4096, 8
 # Proteins of a membrane stand near its middle and are small.
 SHEET_REACH_NM, SHEET_LARGEST_NM = 1.5, 2.6
