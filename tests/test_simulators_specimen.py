@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import special
 
-import tomoglean.simulators.minicell  # noqa: F401 - a cycle of imports needs it first
 from tomoglean import config, measures
 from tomoglean.provenance import Refused
 from tomoglean.simulators.implant import bone as surroundings

@@ -40,57 +40,6 @@ def filtered(data: npt.NDArray[Any], transfer: npt.NDArray[Any]) -> Float:
     return np.asarray(fft.irfftn(spectrum, s=data.shape, workers=1), np.float32)
 
 
-def blurred(data: npt.NDArray[Any], sigma_px: float) -> Float:
-    """Blur with a Gaussian of standard deviation `sigma_px`, periodic at the borders."""
-    squares = sum(k * k for k in frequencies(data.shape))
-    return filtered(data, np.exp(np.float32(-2 * np.pi**2 * sigma_px**2) * squares))
-
-
-def random_field(rng: np.random.Generator, shape: Sequence[int], scale_px: float) -> Float:
-    """Smooth Gaussian random field of mean 0 and standard deviation 1.
-
-    Parameters
-    ----------
-    rng
-        Source of the numbers.
-    shape
-        Shape in voxels.
-    scale_px
-        Standard deviation of the Gaussian that white noise is blurred with, in voxels.
-    """
-    field = blurred(rng.standard_normal(shape, dtype=np.float32), scale_px)
-    field -= field.mean(dtype=np.float64)
-    field /= field.std(dtype=np.float64)
-    return field
-
-
-def ramp_noise(rng: np.random.Generator, shape: Sequence[int]) -> Float:
-    """Noise as filtered back-projection leaves it, standard deviation 1.
-
-    Every z-slice is reconstructed on its own, so slices are independent and in the
-    slice the amplitude rises with the frequency (the ramp) to the roll-off of a Hann
-    window that ends at the Nyquist frequency.
-
-    Parameters
-    ----------
-    rng
-        Source of the numbers.
-    shape
-        Shape (Z, Y, X) in voxels.
-    """
-    radius = np.hypot(*frequencies(shape[1:]))
-    # Power, not amplitude, follows |f| in a reconstruction: hence the root.
-    transfer = np.sqrt(radius) * np.where(
-        radius < 0.5, np.cos(np.pi * radius) ** 2, np.float32(0)
-    )
-    noise = np.empty(shape, np.float32)
-    for index in range(shape[0]):
-        white = rng.standard_normal(shape[1:], dtype=np.float32)
-        noise[index] = filtered(white, transfer)
-    noise /= noise.std(dtype=np.float64)
-    return noise
-
-
 def coverage(distance_px: npt.NDArray[Any]) -> Float:
     """Share of each voxel that lies inside a smooth body.
 
@@ -105,20 +54,6 @@ def coverage(distance_px: npt.NDArray[Any]) -> Float:
         Shares in [0, 1]; exact for a plane surface along an axis.
     """
     return np.clip(np.float32(0.5) - distance_px, 0, 1).astype(np.float32, copy=False)
-
-
-def as_distance(level: npt.NDArray[Any]) -> Float:
-    """Turn a level function into a first-order signed distance in voxels.
-
-    Parameters
-    ----------
-    level
-        Function of shape (Z, Y, X) that is negative inside and zero on the surface.
-    """
-    squares = np.zeros(level.shape, np.float32)
-    for slope in np.gradient(level.astype(np.float32, copy=False)):
-        squares += slope * slope
-    return np.asarray(level / np.sqrt(np.maximum(squares, np.float32(0.04))), np.float32)
 
 
 def grid(shape: Sequence[int], voxel: float = 1.0) -> list[Float]:
