@@ -15,7 +15,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from tomoglean import (
     volumes,
 )
 from tomoglean.networks import export
+from tomoglean.provenance import Refused
 from tomoglean.scores import curves, detection, matching, tomograms
 from tomoglean.scores.tomograms import Tomogram
 from tomoglean.simulators.minicell import simulate_minicell
@@ -54,17 +55,25 @@ TRAIN = {
 }
 USES = ("train", "validate", "calibrate", "test")
 RADIUS_NM = 20.0
+log = logging.getLogger(__name__)
 RECALL = 0.8
 MARGIN_NM = 70.0
 DENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def simulated(folder: Path, seed: int, name: str, settings: dict[str, Any]) -> Path:
-    """Make one volume as a converted volume, its membranes, mask and points."""
+def simulated(folder: Path, seed: int, name: str, settings: dict[str, Any]) -> Path | None:
+    """Make one volume as a converted volume, its membranes, mask and points.
+
+    Returns None if the cell has no room for all its decoys.
+    """
     path = folder / f"{name}.h5"
     if path.with_suffix(".mask.h5").exists():
         return path
-    phantom = simulate_minicell(seed=seed, name=name, settings=settings)
+    try:
+        phantom = simulate_minicell(seed=seed, name=name, settings=settings)
+    except Refused as reason:
+        log.warning("%s is left out: %s", name, reason)
+        return None
     voxel_nm = phantom.scene.voxel_nm
     edges = (voxel_nm,) * 3
     membranes = phantom.truth.astype(np.uint8)
@@ -85,6 +94,10 @@ def simulated(folder: Path, seed: int, name: str, settings: dict[str, Any]) -> P
     volumes.write(volumes.Volume(phantom.image[box], voxel_nm=edges), path, **facts)
     masks.find(path.with_suffix(".membranes.h5"), path.with_suffix(".mask.h5"))
     return path
+
+
+def _there(paths: Iterable[Path | None]) -> list[Path]:
+    return [path for path in paths if path]
 
 
 def _around(membranes: Any, margin_px: int) -> tuple[slice, ...]:
@@ -213,7 +226,7 @@ def main() -> None:
             ]
             for use in USES
         }
-        paths = {use: [job.result() for job in jobs] for use, jobs in made.items()}
+        paths = {use: _there(job.result() for job in jobs) for use, jobs in made.items()}
         pool.submit(trained, asked.folder, paths["train"], paths["validate"]).result()
         jobs = {
             use: [pool.submit(searched, path) for path in paths[use]] for use in USES[1:]
