@@ -13,7 +13,7 @@ from tomoglean import config, phantoms, reference
 from tomoglean.formats import stored
 from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
-from tomoglean.simulators import files, making
+from tomoglean.simulators import files, implant, making
 from tomoglean.simulators.implant import Implant
 from tomoglean.study import Study
 from workflow import ROOT
@@ -112,6 +112,60 @@ def test_wrong_settings_are_told_in_one_line(phantom, word, said, tmp_path, caps
     assert said in told
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pair", ["cell.diameter_nm", "cell.axis_ratio",
+                                  "cell.length_nm", "cell.wall_depth_nm",
+                                  "machines.gap_limits_nm"])  # fmt: skip
+def test_limits_the_wrong_way_round_are_refused(pair):
+    group, key = pair.split(".")
+    low, high = phantoms.filled("minicell", {})[group][key]
+    with pytest.raises(Refused, match=rf"{pair}: expected the lower limit first"):
+        phantoms.filled("minicell", {group: {key: [high, low]}})
+
+
+def test_a_map_needs_a_direction(tmp_path, capsys):
+    words = [
+        *MINICELL,
+        "machines.kind=map",
+        "machines.map=m.mrc",
+        "machines.map_axis=[0,0,0]",
+    ]
+    assert simulate("minicell", tmp_path, words=words) == 3
+    assert "machines.map_axis: expected a direction, found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["nan", ".nan", "inf", "-.inf"])
+def test_numbers_are_finite(value):
+    settings = phantoms.settings_from([f"corrosion.weeks={value}"])
+    with pytest.raises(Refused, match=r"corrosion\.weeks: expected a number, found"):
+        phantoms.filled("implant", settings)
+
+
+@BOTH
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/none"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+    phantom, place, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("mine")
+    assert simulate(phantom, tmp_path / place) == 3
+    told = capsys.readouterr().err
+    assert "expected a folder that can be written" in told
+    assert told.count("\n") == 1
+
+
+@BOTH
+def test_the_commands_of_the_pages_are_legal(phantom):
+    """Every `--set` of the page fits the schema; what the specimen refuses is refused."""
+    lines = (ROOT / "docs" / f"{phantom}.md").read_text().splitlines()
+    start = "    python -m tomoglean simulate"
+    commands = [line.split() for line in lines if line.startswith(start)]
+    assert len(commands) > 3
+    for words in commands:
+        asked = [x for x in words[words.index(phantom) :] if "=" in x]
+        full = phantoms.filled(phantom, phantoms.settings_from(asked))
+        if phantom == "implant":
+            implant._View.open(1, "a", full)
 
 
 @pytest.mark.parametrize(

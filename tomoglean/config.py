@@ -6,13 +6,14 @@ allowed.
 """
 
 import difflib
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError, validators
 
 from tomoglean.provenance import Refused
 
@@ -140,11 +141,35 @@ def filled(
 ) -> dict[str, Any]:
     """Check one block against its schema and return it with defaults."""
     schema = read_schema(schema_name)
-    errors = sorted(Draft202012Validator(schema).iter_errors(block), key=lambda e: e.path)
+    errors = sorted(Validator(schema).iter_errors(block), key=lambda e: e.path)
     if errors:
         raise Refused(f"{name}: {_explain(errors[0], where)}")
     full: dict[str, Any] = _with_defaults(block, schema)
     return full
+
+
+def _is_number(_checker: Any, value: Any) -> bool:
+    """Tell whether a value is a number that one can count with: finite, no truth value."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ascending(
+    _validator: Any, asked: bool, value: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    """Check a pair of limits: the lower one stands first."""
+    numbers = isinstance(value, list) and all(_is_number(None, item) for item in value)
+    if asked and numbers and sorted(value) != value:
+        yield ValidationError(f"expected the lower limit first, found {value}")
+
+
+#: JSON Schema, with finite numbers only and the keyword `ascending` for pairs of limits.
+Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {"ascending": _ascending},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_number),
+)
 
 
 @cache

@@ -113,7 +113,8 @@ def make(
     Raises
     ------
     Refused
-        If the name or a setting is not allowed, or a file is there already.
+        If the name or a setting is not allowed, a file is there already, or the folder
+        cannot be written.
     """
     full = filled(phantom, settings)
     if not 0 <= seed < 1 << 32:
@@ -132,5 +133,13 @@ def make(
         )
     from tomoglean.simulators import making  # lists and refusals come without it
 
-    making.MAKERS[phantom](seed=seed, name=name, settings=full, paths=paths, facts=facts)
+    maker = making.MAKERS[phantom]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        maker(seed=seed, name=name, settings=full, paths=paths, facts=facts)
+    except OSError as error:
+        raise Refused(
+            f"simulate: {folder}: expected a folder that can be written, found"
+            f" {error.strerror or error}; choose another"
+        ) from error
     return list(paths.values())

@@ -32,6 +32,7 @@ LIMITS = {
     "exclusiveMaximum": "less than {}",
     "enum": "one of {}",
     "minItems": "at least {} items",
+    "maxItems": "at most {} items",
 }
 
 
@@ -216,6 +217,10 @@ def _limits(part: Mapping[str, Any]) -> str:
     kinds = part.get("type", [])
     words = [config.TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
     said = [text.format(_listed(part[key])) for key, text in LIMITS.items() if key in part]
+    if "minItems" in part and part["minItems"] == part.get("maxItems"):
+        said = [f"{part['minItems']} items"]
+    said += ["the lower first"] if part.get("ascending") else []
+    said += [f"each {_limits(part['items'])}"] if "items" in part else []
     return ", ".join(filter(None, [" or ".join(words), *said]))
 
 

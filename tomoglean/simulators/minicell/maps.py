@@ -46,8 +46,13 @@ def read_body(
     Raises
     ------
     Refused
-        If the file is not an MRC map of a usable size.
+        If the axis is no direction, or the file is not an MRC map of a usable size.
     """
+    if not np.any(axis):
+        raise Refused(
+            f"simulate: machines.map_axis: expected a direction, found {list(axis)};"
+            " say which way in the map is outward"
+        )
     data, voxel_nm = _read(path)
     axes = frame(axis)
     middle = (np.array(data.shape) - 1) / 2 + np.asarray(origin_nm) / voxel_nm
