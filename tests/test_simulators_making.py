@@ -73,6 +73,17 @@ def test_quantities_become_rows_with_all_their_digits(screw):
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("bone_mm3", "mm3"), ("bone_mm3_sem", "mm3"), ("rate_initial_mm_per_year", "mm/year"),
+     ("loss_um", "um"), ("shell_edges_um", "um"), ("depth_mm", "mm"), ("area_mm2", "mm2"),
+     ("bone_contact_curve_percent", "%"), ("bone_volume_fraction", "1")],
+)  # fmt: skip
+def test_every_quantity_has_its_unit(name, unit):
+    (row,) = outputs._quantities(name, 0.5)
+    assert row == {"quantity": name, "at": "", "value": "0.5", "unit": unit}
+
+
 def test_the_simulator_says_how_far_it_is_ten_times(caplog):
     caplog.set_level(logging.INFO)
     for done in range(1, 641):

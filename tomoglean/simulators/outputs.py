@@ -17,6 +17,11 @@ from tomoglean.simulators.minicell.scene import SHEET_NM, Scene
 
 Paths = Mapping[str, Path]
 SLAB = 16
+QUANTITIES = ("quantity", "at", "value", "unit")
+UNITS = (
+    *(("_mm_per_year", "mm/year"), ("_percent", "%"), ("_mm3", "mm3"), ("_mm2", "mm2")),
+    *(("_mm", "mm"), ("_um", "um")),
+)
 
 
 def write_implant(implant: Implant, paths: Paths) -> None:
@@ -39,7 +44,7 @@ def write_implant(implant: Implant, paths: Paths) -> None:
         files.write_volume(labels, paths[part], voxel_nm=1e3 * voxel_um, names=names)
     files.write_codes(names, paths["codes"])
     rows = list(_quantities("", implant.facts.get("truth", {})))
-    tables.write_rows(rows, ("quantity", "at", "value"), paths["quantities"])
+    tables.write_rows(rows, QUANTITIES, paths["quantities"])
 
 
 def _quantities(name: str, value: Any, at: str = "") -> Iterator[dict[str, Any]]:
@@ -52,7 +57,13 @@ def _quantities(name: str, value: Any, at: str = "") -> Iterator[dict[str, Any]]
             yield from _quantities(name, part, str(place))
     else:
         shown = f"{value:.9g}" if isinstance(value, float) else value
-        yield {"quantity": name, "at": at, "value": shown}
+        yield {"quantity": name, "at": at, "value": shown, "unit": _unit(name)}
+
+
+def _unit(name: str) -> str:
+    """Tell the unit that the name of a quantity ends with, `_sem` aside; 1 is none."""
+    bare = name.removesuffix("_sem")
+    return next((unit for ending, unit in UNITS if bare.endswith(ending)), "1")
 
 
 def write_minicell(minicell: Minicell, paths: Paths) -> None:
