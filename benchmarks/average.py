@@ -21,12 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tomoglean.simulators.minicell.bodies import Site
-
 from tomoglean import averages
 from tomoglean.averages import Particle, Setup
 from tomoglean.simulators.fields import Float, frame
 from tomoglean.simulators.minicell import simulate_minicell
+from tomoglean.simulators.minicell.bodies import Site
 from tomoglean.volumes import Volume
 
 EACH, WIDE_NM = 12, 115.0

@@ -21,6 +21,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen first
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
 
 from tomoglean import benchmarks, config  # noqa: E402 - the checkout is no package
 from tomoglean.report import figures, style  # noqa: E402
@@ -112,11 +113,11 @@ def noise_spectrum(ax: Axes, few: dict[str, object]) -> None:
 
 
 def sinogram(ax: Axes, made: Implant) -> None:
-    """Draw what the detector's row sees of the middle slice, from the reconstruction."""
+    """Draw the projections of the middle slice of the reconstruction (no raw data)."""
     plane = np.asarray(made.image[FEW // 2])
     projector = Projector(plane.shape, np.arange(0.0, 180.0, 0.5), plane.shape[1])
     ax.imshow(projector.project(plane), cmap="gray", aspect="auto")
-    ax.set(title="projections of a slice", xlabel="detector", ylabel="angle", yticks=[])
+    ax.set(title="a slice projected", xlabel="detector", ylabel="angle", yticks=[])
 
 
 # -- minicell ------------------------------------------------------------------------------
@@ -141,12 +142,16 @@ def minicell_slices(made: Minicell, folder: Path) -> None:
         ("across z", made.image[z], thick_z, made.labels[z]),
         ("across y", made.image[:, y], thick_y, made.labels[:, y]),
     ]
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6.6), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(12.6, 6.6), layout="constrained")
     for line, (title, *pictures, labels) in zip(axes, rows, strict=True):
         for ax, picture in zip(line, pictures, strict=False):
             ax.imshow(figures.grey(picture, figures.window(picture)), cmap="gray")
         line[0].set_ylabel(title)
         line[2].imshow(labels, cmap="tab20", interpolation="nearest", vmin=0, vmax=19)
+    shown = sorted({int(value) for *_, labels in rows for value in np.unique(labels)})
+    names, colours = made.facts["labels"], mpl.colormaps["tab20"].colors
+    patches = [Patch(color=colours[value], label=names[value]) for value in shown]
+    figure.legend(handles=patches, loc="outside right center", fontsize=8)
     for ax, title in zip(axes[0], ["one slice", "nine slices", "labels"], strict=True):
         ax.set_title(title)
     save(figure, axes, folder / "minicell.webp")

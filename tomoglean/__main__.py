@@ -131,7 +131,9 @@ def _as_written(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_benchmark(commands: Any) -> None:
-    benchmark = commands.add_parser("benchmark", help="list, make or freeze benchmark sets")
+    benchmark = commands.add_parser(
+        "benchmark", help="list, make, study or freeze benchmark sets"
+    )
     doing = benchmark.add_subparsers(required=True, metavar="WHAT")
 
     listing = doing.add_parser("list", help="name the sets, or the volumes of one")
