@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 from scipy import fft, ndimage
+from threadpoolctl import threadpool_limits
 
 from tests.test_simulators_microscope import scope, textbook_transfer
 from tomoglean.simulators.minicell import tilt
@@ -361,3 +362,12 @@ def test_same_seed_and_name_give_the_same_views():
     first = series(density, scope())
     assert digest(series(density, scope())) == digest(first)
     assert digest(series(density, scope(), name="two")) != digest(first)
+
+
+def test_moments_are_the_same_bytes_at_any_number_of_threads():
+    values = np.random.default_rng(0).standard_normal(23_456, np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(tilt._moments(values))
+    assert found[0] == found[1]

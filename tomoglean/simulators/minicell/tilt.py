@@ -366,6 +366,6 @@ def _ice(shape: tuple[int, ...], ice_px: float) -> tuple[slice, slice]:
 
 
 def _moments(values: Float) -> tuple[float, float]:
-    """Sum and sum of squares."""
+    """Sum and sum of squares, not by BLAS: the same at any number of threads."""
     wide = values.astype(np.float64)
-    return float(wide.sum()), float(wide @ wide)
+    return float(wide.sum()), float(np.square(wide).sum())
