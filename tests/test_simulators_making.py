@@ -156,6 +156,16 @@ def test_membranes_lie_where_the_distances_are_small(cell):
     assert np.array_equal(mrcfile.read(paths["membranes"]), expected)
 
 
+def test_points_are_told_for_the_largest_tilt_that_was_recorded(tmp_path):
+    microscope = {"mode": "fast", "tilt_max_deg": 44.9}
+    made = simulate_minicell(seed=1, name="a", settings={**TINY, "microscope": microscope})
+    assert made.facts["tilt_max_deg"] == 42
+    paths = files.paths("minicell", tmp_path, "a")
+    outputs.write_minicell(made, paths)
+    told = [float(row["visibility"] or "nan") for row in rows(paths["points"])]
+    np.testing.assert_allclose(told, made.table()["visibility"], atol=1e-4)
+
+
 def test_points_tell_every_site_and_the_star_file_the_machines(cell):
     made, paths = cell
     points = rows(paths["points"])

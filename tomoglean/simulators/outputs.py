@@ -11,7 +11,7 @@ import pandas as pd
 from tomoglean import tables, volumes
 from tomoglean.simulators import files
 from tomoglean.simulators.implant import Implant
-from tomoglean.simulators.minicell import Minicell, truth
+from tomoglean.simulators.minicell import Minicell
 from tomoglean.simulators.minicell.bodies import Site
 from tomoglean.simulators.minicell.scene import SHEET_NM, Scene
 
@@ -78,9 +78,7 @@ def write_minicell(minicell: Minicell, paths: Paths) -> None:
     files.write_volume(
         membranes, paths["membranes"], voxel_nm=scene.voxel_nm, names=facts["classes"]
     )
-    tilt_max_deg = facts["settings"]["microscope"]["tilt_max_deg"]
-    points = truth.table(scene.sites, scene.bodies, tilt_max_deg=tilt_max_deg)
-    files.write_points(points, paths["points"])
+    files.write_points(minicell.table(), paths["points"])
     files.write_points(_placed(minicell.picks), paths["picks"])
     _write_machines(minicell, paths["star"])
 
