@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tomoglean import config
+from tomoglean.provenance import Refused
 from tomoglean.simulators.minicell import crowd
 from tomoglean.simulators.minicell.bodies import box, local
 from tomoglean.simulators.minicell.scene import CODES, LABELS, build, settings_of
@@ -17,6 +18,11 @@ def scene(name="one", seed=1, margin_px=0, **groups):
     groups = {"field": COARSE, "machines": {"number": [2]}, **groups}
     full = config.filled(groups, "phantom-minicell", "simulate", "")
     return build(seed, name, margin_px=margin_px, **settings_of(full))
+
+
+def test_machines_among_the_decoys_are_refused():
+    with pytest.raises(Refused, match=r"decoys.kinds: expected none of machines.kind"):
+        scene(decoys={"kinds": ["gold", "t3ss"]})
 
 
 @pytest.fixture(scope="module")

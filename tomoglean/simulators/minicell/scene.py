@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from tomoglean.provenance import Refused
 from tomoglean.simulators import waves
 from tomoglean.simulators.fields import Float, coverage
 from tomoglean.simulators.minicell import crowd, sites
@@ -319,10 +320,22 @@ def _label_plane(
 
 
 def settings_of(groups: Mapping[str, Any]) -> dict[str, Any]:
-    """Groups of filled settings as what `build` takes."""
+    """Groups of filled settings as what `build` takes.
+
+    Raises
+    ------
+    Refused
+        If machines are to be decoys too.
+    """
+    machines, decoys = Machines(**groups["machines"]), Decoys(**groups["decoys"])
+    if machines.kind == "t3ss" and "t3ss" in decoys.kinds:
+        raise Refused(
+            "simulate: decoys.kinds: expected none of machines.kind, found t3ss; take it"
+            " out"
+        )
     return {
         "field": Field(**groups["field"]),
         "cell": Cell(**groups["cell"]),
-        "machines": Machines(**groups["machines"]),
-        "decoys": Decoys(**groups["decoys"]),
+        "machines": machines,
+        "decoys": decoys,
     }
