@@ -157,9 +157,18 @@ def _degradation(specimen: Specimen, surfaces: dict[str, Surface]) -> dict[str, 
         for radius in (corroded.initial_um, corroded.metal_um, corroded.layer_um)
     )
     initial_um2, metal_um2 = surfaces["initial"].area_um2, surfaces["metal"].area_um2
-    depth_um = (initial - metal) / initial_um2
-    rate = 1e-3 * depth_um * WEEKS_PER_YEAR / weeks if weeks else None
-    now = depth_um * initial_um2
+    forms = {
+        "initial": initial_um2,
+        "present": metal_um2,
+        "mean": (initial_um2 + metal_um2) / 2,
+    }
+    per_year = 1e-3 * WEEKS_PER_YEAR / weeks if weeks else 0.0
+    rates = {
+        f"degradation_rate_{form}_area_mm_per_year": (
+            (initial - metal) / area_um2 * per_year if weeks and area_um2 else None
+        )
+        for form, area_um2 in forms.items()
+    }
     return {
         "initial_volume_mm3": initial * 1e-9,
         "residual_metal_mm3": metal * 1e-9,
@@ -169,11 +178,8 @@ def _degradation(specimen: Specimen, surfaces: dict[str, Surface]) -> dict[str, 
         "initial_area_mm2": initial_um2 * 1e-6,
         "metal_area_mm2": metal_um2 * 1e-6,
         "implant_area_mm2": surfaces["implant"].area_um2 * 1e-6,
-        "degradation_depth_mm": depth_um * 1e-3,
-        "degradation_rate_initial_area_mm_per_year": rate,
-        "degradation_rate_current_area_mm_per_year": (
-            rate * now / depth_um / metal_um2 if rate and metal_um2 else rate
-        ),
+        "degradation_depth_mm": (initial - metal) / initial_um2 * 1e-3,
+        **rates,
         "asked_loss_um": specimen.corrosion.loss_um,
         "layer_thickness_mean_um": (layer - metal) / metal_um2 if metal_um2 else None,
     }
