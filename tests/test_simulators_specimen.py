@@ -262,6 +262,12 @@ def test_screw_that_does_not_fit_is_refused():
         grow(screw={"radius_um": 200.0})
 
 
+@pytest.mark.parametrize("ends", [{"tip_at_um": 1000.0}, {"head_at_um": -1000.0}])
+def test_screw_beside_the_field_is_refused(ends):
+    with pytest.raises(Refused, match="expected some of the screw"):
+        grow(screw={"head_radius_um": 80.0, **ends})
+
+
 def test_core_beyond_the_crest_is_refused():
     with pytest.raises(Refused, match="make the core thinner"):
         grow(screw={"core_um": 80.0})

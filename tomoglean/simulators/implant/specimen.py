@@ -135,13 +135,19 @@ class Specimen:
         Raises
         ------
         Refused
-            If the screw does not fit into the field of view, or no metal is left.
+            If the screw does not fit into the field of view or none of it is there, or no
+            metal is left.
         """
         key = corrosion.specimen or name
         _check_fits(field, screw)
         pose = posed(seed, key, screw)
         nodes = _nodes(field, screw)
         corroded = corrode(seed, key, screw, pose, corrosion, nodes)
+        if not areas_um2(corroded.initial_um, nodes, pose, field).any():
+            raise Refused(
+                "simulate: expected some of the screw in the field of view, found none;"
+                " change screw.head_at_um or screw.tip_at_um"
+            )
         weights = areas_um2(corroded.layer_um, nodes, pose, field)
         met = tissue.apposition(seed, key, screw, bone, corroded, weights)
         return cls(
