@@ -83,7 +83,10 @@ class Tomogram:
 
 
 def margin_px(depth_px: int, microscope: Microscope) -> int:
-    """Voxels beside the field of view that the largest tilt still projects into it."""
+    """Voxels beside the field of view that lie on rays through its middle plane.
+
+    Rays through the corners of the field reach farther out: what is there is left out.
+    """
     slope = np.tan(np.radians(np.abs(microscope.angles_deg).max()))
     return int(np.ceil(depth_px / 2 * slope))
 
