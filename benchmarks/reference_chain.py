@@ -27,6 +27,7 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tomoglean import (
+    augment,
     benchmarks,
     classification,
     masks,
@@ -43,10 +44,18 @@ from tomoglean.scores.tomograms import Tomogram
 from tomoglean.simulators.minicell import simulate_minicell
 
 LOOK = {"thickness_nm": 9.0, "neighbours": 0}
-SAMPLE = {**LOOK, "decoy_share": 0.0, "near_share": 0.0, "positives_per_point": 64}
+SAMPLE = {
+    **LOOK,
+    "decoy_share": 0.0,
+    "near_share": 0.0,
+    "positives_per_point": 64,
+    "negatives_per_positive": 12.0,
+    "negatives_without_points": 800,
+}
+AUGMENT = {"copies": 5, "flips": ["y", "x"], "rotation_deg": 180.0}
 TRAIN = {
     "network": "lenet5",
-    "epochs": 10,
+    "epochs": 16,
     "steps_per_epoch": 250,
     "batch": 32,
     "learning_rate": 0.001,
@@ -126,6 +135,14 @@ def sampled(path: Path, points: str) -> Path:
     return out
 
 
+def augmented(samples: Path) -> Path:
+    """Draw five warps of every patch."""
+    out = samples.with_suffix(".augmented.h5")
+    if not out.exists():
+        augment.write(samples, out, seed=1, **AUGMENT)
+    return out
+
+
 def trained(folder: Path, train: Sequence[Path], validate: Sequence[Path]) -> Path:
     """Train LeNet-5 on an annotator's picks and export it."""
     network = folder / "lenet5.onnx"
@@ -133,9 +150,10 @@ def trained(folder: Path, train: Sequence[Path], validate: Sequence[Path]) -> Pa
         files = {
             k: folder / f"lenet5.{k}" for k in ("weights.h5", "last.h5", "json", "csv")
         }
+        examples = [sampled(path, ".picks.csv") for path in train]
         training.fit(
-            [sampled(path, ".picks.csv") for path in train],
-            [],
+            examples,
+            [augmented(path) for path in examples],
             [sampled(path, ".points.csv") for path in validate],
             classes=["other", "complex"],
             seed=1,

@@ -287,3 +287,11 @@ def test_full_size_fits_into_four_gigabytes():
     )
     assert made.density.shape == (300, 900, 1270)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4e6
+
+
+def test_every_site_can_be_told_in_voxels_of_the_volume():
+    for seed in range(6):
+        made = scene(field={"cell": False}, decoys={"gold": 60, "ice": 0}, seed=seed)
+        last_nm = (np.array(made.labels.shape) - 1) * made.voxel_nm
+        assert made.sites
+        assert all(np.all(site.place_nm <= last_nm) for site in made.sites)

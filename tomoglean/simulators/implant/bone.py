@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import special, stats
 
 from tomoglean.simulators.fields import Float
 from tomoglean.simulators.implant.corrosion import Corroded, Corrosion
@@ -262,9 +262,11 @@ def pores(
     weights
         Area of the layer's surface of each node within the field of view, in um2.
     """
-    rng = random(seed, key, "gas")
-    number = int(rng.poisson(1e-6 * corrosion.gas_pores_per_mm2 * weights.sum()))
-    draws = rng.uniform(size=(number, 4))
+    mean = 1e-6 * corrosion.gas_pores_per_mm2 * weights.sum()
+    # More of them with the weeks: the first ones stay what they are.
+    chance = random(seed, key, "gas", "number").uniform()
+    number = int(stats.poisson.ppf(chance, mean))
+    draws = random(seed, key, "gas").uniform(size=(number, 4))
     open_area = np.cumsum(np.where(met.gap_um > 0, weights, 0.0).ravel())
     if number == 0 or open_area[-1] == 0:
         return Pores(np.empty((0, 3)), np.empty(0))

@@ -102,7 +102,7 @@ def annotate(
     Returns
     -------
     list of Site
-        Picks, all of the machines' kind: true ones in the order of the sites, then false.
+        Picks, all of the machines' kind, by place: their order tells nothing.
     """
     missed = chances(annotator, snr=snr, tilt_max_deg=tilt_max_deg)
     picks = []
@@ -110,7 +110,8 @@ def annotate(
         rng = random(seed, name, "annotator", index)
         if rng.random() >= missed[wedge_class(site, tilt_max_deg)]:
             picks.append(_beside(rng, site, kind, annotator))
-    return picks + _false(seed, name, sites, annotator, kind, usual_number)
+    picks += _false(seed, name, sites, annotator, kind, usual_number)
+    return sorted(picks, key=lambda pick: tuple(pick.place_nm))
 
 
 def _false(

@@ -165,7 +165,7 @@ def build(
         voxel_nm=field.voxel_nm,
         ice_nm=ice_nm,
         labels=np.zeros((depth, height, width), np.uint8),
-        sites=[site for site in standing if _within(site, size_nm)],
+        sites=[site for site in standing if _within(site, size_nm - field.voxel_nm)],
         envelope=envelope,
         bodies=kinds,
     )
@@ -176,8 +176,9 @@ def build(
     return scene
 
 
-def _within(site: Site, size_nm: Vector) -> bool:
-    return bool(np.all(site.place_nm >= 0) and np.all(site.place_nm < size_nm))
+def _within(site: Site, last_nm: Vector) -> bool:
+    """Whether a site lies between the centres of the first and the last voxel."""
+    return bool(np.all(site.place_nm >= 0) and np.all(site.place_nm <= last_nm))
 
 
 def _ice_around(envelope: Envelope | None, size_nm: Vector) -> float:
