@@ -63,11 +63,11 @@ TRAIN = {
     "weight_decay": 0.01,
 }
 USES = ("train", "validate", "calibrate", "test")
-RADIUS_NM = 20.0
+RADIUS_NM, REACH_NM = 20.0, 45.0
 log = logging.getLogger(__name__)
 RECALL = 0.8
 MARGIN_NM = 70.0
-DENSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+DENSITIES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 
 
 def simulated(folder: Path, seed: int, name: str, settings: dict[str, Any]) -> Path | None:
@@ -180,13 +180,16 @@ def searched(path: Path) -> Tomogram:
 
 
 def thinned(one: Tomogram, share: float, rng: np.random.Generator) -> Tomogram:
-    """Take decoys away, and with them the false picks they caused."""
+    """Take decoys away, and with them the false picks they caused.
+
+    A decoy's mass may lie far from its origin: a motor's ring 30 nm below, a lump of ice
+    as far above.
+    """
     matched = matching.one_to_one(one.picks_nm, one.truths_nm, RADIUS_NM)
-    causes = detection.false_because(one, matched, RADIUS_NM)
-    gone = {n for n, draw in enumerate(rng.random(len(one.decoys))) if draw >= share}
+    gone = rng.random(len(one.decoys)) >= share
     kept = [
-        cause not in one.decoys or _nearest(one, place) not in gone
-        for place, cause in zip(one.picks_nm, causes, strict=True)
+        match != matching.FREE or not _caused(one, place, gone)
+        for place, match in zip(one.picks_nm, matched, strict=True)
     ]
     return replace(
         one,
@@ -196,8 +199,10 @@ def thinned(one: Tomogram, share: float, rng: np.random.Generator) -> Tomogram:
     )
 
 
-def _nearest(one: Tomogram, place: Any) -> int:
-    return int(np.argmin(np.linalg.norm(one.decoys_nm - place, axis=1)))
+def _caused(one: Tomogram, place: Any, gone: Any) -> bool:
+    """Whether the nearest decoy reaches a pick, and is gone."""
+    gaps_nm = np.linalg.norm(one.decoys_nm - place, axis=1)
+    return bool(len(gaps_nm) and gaps_nm.min() <= REACH_NM and gone[np.argmin(gaps_nm)])
 
 
 def at_recall(members: Sequence[Tomogram], recall: float) -> dict[str, float]:
