@@ -47,33 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tomoglean", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser(
-        "check", help="open and measure raw files, suggest their rows"
-    )
-    check.add_argument(
-        "paths",
-        nargs="+",
-        type=Path,
-        metavar="PATH",
-        help="volumes, folders of them, or studies",
-    )
-    _as_in_volumes_tsv(check)
-    check.set_defaults(command=_check)
-
-    quicklook = commands.add_parser(
-        "quicklook", help="draw three slices, a histogram and the facts of a volume"
-    )
-    quicklook.add_argument("path", type=Path, help="a volume of any format, or a study's")
-    quicklook.add_argument("--output", type=Path, metavar="FILE.png", help="the picture")
-    _as_in_volumes_tsv(quicklook)
-    quicklook.set_defaults(command=_quicklook)
-
-    export = commands.add_parser("export", help="write a volume for other programs")
-    export.add_argument("volume", type=Path, help="a volume of a study or of any format")
-    export.add_argument("target", type=Path, help="such as labels.mrc, .tif or .ome.zarr")
-    export.add_argument("--force", action="store_true", help="replace what is there")
-    _as_in_volumes_tsv(export)
-    export.set_defaults(command=_export)
+    _add_check(commands)
+    _add_quicklook(commands)
+    _add_export(commands)
 
     report = commands.add_parser("report", help="rebuild the report of a study")
     report.add_argument("study", nargs="?", default=".", type=Path)
@@ -87,6 +63,40 @@ def _parser() -> argparse.ArgumentParser:
     docs.add_argument("folder", nargs="?", default=Path("docs"), type=Path)
     docs.set_defaults(command=_docs)
     return parser
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check", help="open and measure raw files, suggest their rows"
+    )
+    check.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="volumes, folders of them, or studies",
+    )
+    _as_in_volumes_tsv(check)
+    check.set_defaults(command=_check)
+
+
+def _add_quicklook(commands: Any) -> None:
+    quicklook = commands.add_parser(
+        "quicklook", help="draw three slices, a histogram and the facts of a volume"
+    )
+    quicklook.add_argument("path", type=Path, help="a volume of any format, or a study's")
+    quicklook.add_argument("--output", type=Path, metavar="FILE.png", help="the picture")
+    _as_in_volumes_tsv(quicklook)
+    quicklook.set_defaults(command=_quicklook)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="write a volume for other programs")
+    export.add_argument("volume", type=Path, help="a volume of a study or of any format")
+    export.add_argument("target", type=Path, help="such as labels.mrc, .tif or .ome.zarr")
+    export.add_argument("--force", action="store_true", help="replace what is there")
+    _as_in_volumes_tsv(export)
+    export.set_defaults(command=_export)
 
 
 def _add_slices(commands: Any) -> None:

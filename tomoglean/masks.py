@@ -91,11 +91,7 @@ def find(
         If there is no such class, the volume is a sparse set of slices, or the least
         distance of a partner is above the greatest.
     """
-    if partner_nm and partner_nm[0] > partner_nm[1]:
-        raise Refused(
-            f"{segmented}: expected mask.partner_nm as [least, greatest] distance, found "
-            f"{list(partner_nm)}; turn the two round in config.yaml"
-        )
+    _refuse_turned_round(segmented, partner_nm)
     with volumes.open_volume(segmented) as volume:
         shape, voxel_nm, origin_nm = volume.shape, volume.voxel_nm, volume.origin_nm
         if volume.z is not None:
@@ -133,6 +129,16 @@ def find(
             told = np.minimum(distance, max_distance_nm)
             file["distance_nm"][slab] = np.where(inside, -told, told)
             file["normals"][:, slab] = normals
+
+
+def _refuse_turned_round(
+    segmented: str | os.PathLike[str], partner_nm: Sequence[float] | None
+) -> None:
+    if partner_nm and partner_nm[0] > partner_nm[1]:
+        raise Refused(
+            f"{segmented}: expected mask.partner_nm as [least, greatest] distance, found "
+            f"{list(partner_nm)}; turn the two round in config.yaml"
+        )
 
 
 def read_membrane(
