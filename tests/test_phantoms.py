@@ -427,3 +427,15 @@ def test_an_error_while_simulating_leaves_no_facts(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         simulate("minicell", tmp_path)
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_refused_specimen_leaves_no_folder(tmp_path, capsys):
+    assert simulate("minicell", tmp_path / "new", words=["decoys.number=99"]) == 3
+    assert "expected room for all sites" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_refused_specimen_leaves_what_was_there(tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    assert simulate("minicell", tmp_path, words=["decoys.number=99"]) == 3
+    assert (tmp_path / "kept.txt").read_text() == "mine"

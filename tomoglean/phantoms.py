@@ -1,7 +1,8 @@
 """Make phantoms by name: settings from words, files on disk."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,23 @@ def make(
     from tomoglean.simulators import making  # lists and refusals come without it
 
     maker = making.MAKERS[phantom]
+    with _room(folder):
+        maker(seed=seed, name=name, settings=full, paths=paths, facts=facts)
+    return list(paths.values())
+
+
+@contextlib.contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Make a folder; if nothing was written into it, leave none behind."""
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        maker(seed=seed, name=name, settings=full, paths=paths, facts=facts)
+        yield
     except OSError as error:
         raise Refused(
             f"simulate: {folder}: expected a folder that can be written, found"
             f" {error.strerror or error}; choose another"
         ) from error
-    return list(paths.values())
+    finally:
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
