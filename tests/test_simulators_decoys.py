@@ -178,8 +178,28 @@ def test_map_keeps_its_size_at_any_voxel(tmp_path):
 
 def test_what_is_not_a_map_is_refused(tmp_path):
     (tmp_path / "text.mrc").write_text("no map")
-    with pytest.raises(Refused, match=r"machines.map: expected an MRC map"):
+    with pytest.raises(Refused, match=r"text.mrc: expected"):
         read_body(tmp_path / "text.mrc", axis=(1, 0, 0), origin_nm=(0, 0, 0), level=1)
+
+
+def test_turned_axes_of_a_map_are_put_right(tmp_path):
+    path = write_map(tmp_path / "ball.mrc", at=(0, 0, 6))
+    plain = read_body(path, axis=(0, 0, 1), origin_nm=(0, 0, 0), level=0.5)
+    with mrcfile.open(path, mode="r+") as file:  # columns run along z, sections along x
+        file.set_data(np.ascontiguousarray(file.data.transpose(2, 1, 0)))
+        file.header.mapc, file.header.mapr, file.header.maps = 3, 2, 1
+    turned = read_body(path, axis=(0, 0, 1), origin_nm=(0, 0, 0), level=0.5)
+    site = Site(np.full(3, 20.0), UP, "map")
+    assert turned.extent(site) == plain.extent(site)
+
+
+@pytest.mark.parametrize("edges", [0.0, (10.0, 10.0, 12.0)])
+def test_map_without_cubic_voxels_is_refused(tmp_path, edges):
+    path = write_map(tmp_path / "ball.mrc")
+    with mrcfile.open(path, mode="r+") as file:
+        file.voxel_size = edges
+    with pytest.raises(Refused, match=r"machines.map: expected cubic voxels"):
+        read_body(path, axis=(1, 0, 0), origin_nm=(0, 0, 0), level=1)
 
 
 def test_map_without_a_path_is_refused():

@@ -1,13 +1,13 @@
-"""Complexes from density maps (MRC), put into the envelope like any other body."""
+"""Complexes from density maps, put into the envelope like any other body."""
 
 import os
 from collections.abc import Sequence
 
-import mrcfile
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from tomoglean import formats
 from tomoglean.provenance import Refused
 from tomoglean.simulators.fields import Float, frame
 from tomoglean.simulators.minicell.bodies import Body, Local, Site
@@ -85,21 +85,16 @@ def _extent(_: Site, low: float, high: float, radius: float) -> tuple[float, flo
 
 def _read(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.float32], float]:
     name = os.fspath(path)
-    try:
-        with mrcfile.open(path, permissive=False) as file:
-            data, voxel_nm = (
-                np.asarray(file.data, np.float32),
-                float(file.voxel_size.x) / 10,
+    with formats.open_source(path) as source:
+        shape, edges = source.shape, source.voxel_nm
+        if max(shape) > LARGEST_PX:
+            raise Refused(
+                f"simulate: machines.map: expected a map of at most {LARGEST_PX} voxels an "
+                f"edge, found {shape} in {name}; crop the map"
             )
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"simulate: machines.map: expected an MRC map, found {name} ({error}); "
-            "name a readable map"
-        ) from error
-    if data.ndim != 3 or max(data.shape) > LARGEST_PX or voxel_nm <= 0:
-        raise Refused(
-            f"simulate: machines.map: expected a map of at most {LARGEST_PX} voxels an "
-            f"edge and a voxel size, found {data.shape} and {10 * voxel_nm:g} A in {name}; "
-            "crop the map or set its voxel size"
-        )
-    return data, voxel_nm
+        if edges is None or not np.allclose(edges, edges[0], rtol=0.01):
+            raise Refused(
+                f"simulate: machines.map: expected cubic voxels of a known size, found "
+                f"{edges or 'none told'} nm in {name}; set its voxel size"
+            )
+        return np.asarray(source.read(slice(0, shape[0])), np.float32), float(edges[0])
