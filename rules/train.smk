@@ -7,6 +7,7 @@ results/trained/{task}/{round}.weights.h5           the best weights; .last.weig
 results/trained/{task}/{round}.json                 what the network is and was trained on
 results/trained/{task}/{round}.csv                  the learning curve
 results/trained/{task}/{round}.onnx                 the network for inference
+results/trained/{task}/{round}.running-{key}-0.h5   (and -1) what a training goes on from
 results/relabelled/{task}/{volume}.h5               better labels, unsure voxels ignored
 """
 
@@ -71,6 +72,7 @@ rule train:
     threads: plan.threads
     resources:
         **needs("train"),
+        save_minutes=plan.save_minutes,
     params:
         settings=settings("train"),
         start_sha256=plan.start_sha256,

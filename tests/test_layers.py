@@ -15,6 +15,7 @@ LAYERS = [
     {"forecast"},
     {"plan", "quicklook"},
     {"report", "checks", "reference"},
+    {"attempts"},
     {"training", "segmentation", "classification"},
     {
         *("networks", "slices", "patches", "augment", "labels", "relabelling", "masks"),
@@ -22,7 +23,7 @@ LAYERS = [
     },
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
-    {"chunks", "steps"},
+    {"chunks", "steps", "parts"},
     {"provenance", "fingerprint", "costs"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

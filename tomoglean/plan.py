@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomoglean import costs, formats, networks, particles, provenance, study, tables
+from tomoglean import costs, formats, networks, particles, parts, provenance, study, tables
 from tomoglean.fingerprint import fingerprint
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
@@ -52,13 +52,16 @@ class Plan:
 
     def settings(self, stage: str) -> Callable[[Any], dict[str, Any]]:
         """Hand over `tasks.<task>.<stage>` (of the round's control) and nothing else."""
+        return lambda wildcards: parts.counted(self._block(stage, wildcards))
 
-        def of(wildcards: Any) -> dict[str, Any]:
-            block = self.study.tasks[wildcards.task]
-            control = self.study.control(wildcards.task, getattr(wildcards, "round", ""))
-            return {**block[stage], **control.get(stage, {})}
+    def _block(self, stage: str, wildcards: Any) -> dict[str, Any]:
+        block = self.study.tasks[wildcards.task]
+        control = self.study.control(wildcards.task, getattr(wildcards, "round", ""))
+        return {**block[stage], **control.get(stage, {})}
 
-        return of
+    def save_minutes(self, wildcards: Any) -> str:
+        """Minutes between two saves of a training; they change nothing in its results."""
+        return str(self._block("train", wildcards)["save_minutes"])
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint the code a stage reaches, with what its settings choose."""

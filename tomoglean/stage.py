@@ -167,6 +167,15 @@ class _Run:
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
 
 
+def training_key(snakemake: Any) -> str:
+    """Key of a training: the same for every attempt at it, and for all its parts."""
+    params = {**snakemake.params}
+    code = params.pop("code")
+    groups = ("examples", "augmented", "validation")
+    files = [str(name) for group in groups for name in getattr(snakemake.input, group)]
+    return provenance.key("training", code, params, [_input_key(name) for name in files])
+
+
 def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
     params = dict(snakemake.params)
     settings = json.loads(json.dumps(params, default=str))

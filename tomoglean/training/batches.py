@@ -128,11 +128,13 @@ class Framing:
         )
 
 
-def ahead(make: Callable[[int], Batch], count: int) -> Iterator[Batch]:
-    """Make the next batch while the present one is being learnt."""
+def ahead(make: Callable[[int], Batch], count: int, first: int = 0) -> Iterator[Batch]:
+    """Make the next batch while the present one is being learnt, from the first on."""
+    if first >= count:
+        return
     with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(make, 0)
-        for step in range(1, count + 1):
+        coming = worker.submit(make, first)
+        for step in range(first + 1, count + 1):
             batch = coming.result()
             if step < count:
                 coming = worker.submit(make, step)

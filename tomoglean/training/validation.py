@@ -76,9 +76,18 @@ class Judge:
     classes: int
     patches: bool
 
-    def judge(self, model: Any) -> dict[str, float | None]:
-        """Return val_loss and val_iou of slices, or val_loss, val_f1, val_ap of patches."""
-        pairs = [(truth, model.predict_on_batch(seen)) for seen, truth in self.batches]
+    def judge(
+        self, model: Any, before_batch: Callable[[], None] | None = None
+    ) -> dict[str, float | None]:
+        """Return val_loss and val_iou of slices, or val_loss, val_f1, val_ap of patches.
+
+        What is to happen before each batch may break off by raising.
+        """
+        pairs = []
+        for seen, truth in self.batches:
+            if before_batch:
+                before_batch()
+            pairs.append((truth, model.predict_on_batch(seen)))
         each = [float(self.loss(truth, found)) for truth, found in pairs]
         result: dict[str, float | None] = {"val_loss": float(np.mean(each))}
         if self.patches:

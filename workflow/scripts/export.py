@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tomoglean import parts
 from tomoglean.networks import export
 from tomoglean.stage import begin
 
@@ -11,3 +12,4 @@ if TYPE_CHECKING:
 begin(snakemake)
 
 export.write(snakemake.input.weights, snakemake.input.model, snakemake.output.network)
+parts.forget(snakemake.input.weights)

@@ -2,23 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from tomoglean import training
-from tomoglean.stage import begin
+from tomoglean import attempts
+from tomoglean.stage import begin, training_key
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 begin(snakemake)
 
-training.fit(
+attempts.train(
     snakemake.input.examples,
     snakemake.input.augmented,
     snakemake.input.validation,
+    dict(snakemake.output),
+    key=training_key(snakemake),
+    save_minutes=snakemake.resources.save_minutes,
     classes=snakemake.params.classes,
     seed=snakemake.params.seed,
-    weights=snakemake.output.weights,
-    last=snakemake.output.last,
-    model=snakemake.output.model,
-    curve=snakemake.output.curve,
     **snakemake.params.settings,
 )
