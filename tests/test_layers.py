@@ -17,13 +17,16 @@ LAYERS = [
     {"report", "checks", "reference"},
     {"attempts"},
     {"training", "segmentation", "classification"},
+    {"voting"},
     {
         *("networks", "slices", "patches", "augment", "labels", "relabelling", "masks"),
         *("picks", "averages", "measures", "scores", "simulators"),
     },
+    {"gathering"},
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
     {"chunks", "steps", "parts"},
+    {"blocks"},
     {"provenance", "fingerprint", "costs"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

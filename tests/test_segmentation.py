@@ -7,10 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tomoglean import chunks, segmentation, volumes
+from tomoglean import chunks, segmentation, volumes, voting
+from tomoglean.networks import exported
+from tomoglean.networks.exported import Network
 from tomoglean.provenance import Refused
-from tomoglean.segmentation import FULL, Network
 from tomoglean.volumes import Volume
+from tomoglean.voting import FULL
 
 SCALE = {"p_low": -100.0, "p_high": 100.0, "mean": 0.0, "std": 1.0}
 CLASSES = ["background", "bone", "metal"]
@@ -54,9 +56,7 @@ def loaded(tmp_path):
     def make(kernel, bias=(0, 0, 0), threads=1, **facts):
         write_network(tmp_path / "net.onnx", kernel, bias)
         write_model(tmp_path / "net.json", **facts)
-        return segmentation.load(
-            tmp_path / "net.onnx", tmp_path / "net.json", threads=threads
-        )
+        return exported.load(tmp_path / "net.onnx", tmp_path / "net.json", threads=threads)
 
     return make
 
@@ -138,15 +138,15 @@ def test_lower_label_wins_a_tie(tmp_path):
 @pytest.mark.parametrize("shares", [(1.0,), (1 / 3,) * 3, (0.1, 0.2, 0.7)])
 def test_certainty_on_all_axes_is_255_and_never_overflows(shares):
     sure = np.array([1, 0], np.float32).reshape(2, 1, 1, 1)
-    votes = sum(segmentation.vote(sure, share) for share in shares)
-    labels, confidence = segmentation.decide(votes)
+    votes = sum(voting.vote(sure, share) for share in shares)
+    labels, confidence = voting.decide(votes)
     assert labels.item() == 0
     assert confidence.item() == 255
 
 
 def test_confidence_is_the_greatest_probability():
     votes = np.array([0.2, 0.5, 0.3]).reshape(3, 1, 1, 1) * FULL
-    labels, confidence = segmentation.decide(votes.astype(np.uint16))
+    labels, confidence = voting.decide(votes.astype(np.uint16))
     assert (labels.item(), confidence.item()) == (1, 128)
 
 
@@ -331,7 +331,7 @@ def test_network_of_other_weights_is_refused(tmp_path):
     write_network(tmp_path / "net.onnx", np.zeros((3, 1, 1, 1)), np.zeros(3), "b" * 64)
     write_model(tmp_path / "net.json")
     with pytest.raises(Refused, match=r"aaaaaaaaaaaa.*found bbbbbbbbbbbb"):
-        segmentation.load(tmp_path / "net.onnx", tmp_path / "net.json")
+        exported.load(tmp_path / "net.onnx", tmp_path / "net.json")
 
 
 def test_network_of_other_classes_is_refused(loaded):

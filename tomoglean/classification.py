@@ -1,5 +1,10 @@
-"""Slide a patch classifier over slices, only where the mask allows, in bounded memory."""
+"""Slide a patch classifier over slices, only where the mask allows, in bounded memory.
 
+Several jobs may share a volume: each scores its own slices along z, and another job
+gathers them. The scores are the same to the byte for any number of jobs.
+"""
+
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import patches, volumes
+from tomoglean import gathering, patches, volumes
+from tomoglean.gathering import Block, Joined
 from tomoglean.intensities import thick_slices
 from tomoglean.networks import patchwise
-from tomoglean.provenance import Refused, read_json
+from tomoglean.provenance import Refused, key, read_json
 from tomoglean.volumes import Volume
 
 Image = npt.NDArray[np.float32]
@@ -32,10 +38,13 @@ class Classifier:
         normalised one by one, `scale`.
     patch_px
         Edge of a patch in pixels.
+    weights_sha256
+        Hash of the weights file that the network was made of.
     """
 
     session: Any
     patch_px: int
+    weights_sha256: str = ""
 
     def probabilities(
         self, image: Image, positions: npt.NDArray[np.int32], flips: Sequence[str] = ()
@@ -118,7 +127,8 @@ def load(network: str | os.PathLike[str], model: str | os.PathLike[str]) -> Clas
     found = session.get_modelmeta().custom_metadata_map.get("weights_sha256")
     if found != description["weights_sha256"]:
         raise Refused(f"{network}: expected the network of {model}, found another; export")
-    return Classifier(session, int(description["architecture"].get("patch_px", 50)))
+    patch_px = int(description["architecture"].get("patch_px", 50))
+    return Classifier(session, patch_px, found)
 
 
 def classify(
@@ -133,6 +143,8 @@ def classify(
     smooth_nm: float = 0.0,
     batch: int = 4096,
     threads: int = 1,
+    block: str | None = None,
+    blocks: Sequence[str | os.PathLike[str]] = (),
 ) -> None:
     """Write how likely a complex is centred at every voxel of the mask.
 
@@ -160,11 +172,17 @@ def classify(
         Patches evaluated at once: 5 kB each.
     threads
         Slices evaluated at once; the same bytes for any number.
+    block
+        Words such as 3-of-4: classify only this block's slices along z, and those that
+        their average along z needs besides; write what `blocks` takes.
+    blocks
+        Files of all blocks: gather them instead of classifying.
 
     Raises
     ------
     Refused
-        If volume and mask differ in shape.
+        If volume and mask differ in shape, or a block is damaged or of another volume,
+        mask, network or setting.
     """
     known = volumes.attributes(volume)
     with volumes.open_volume(volume) as image, volumes.open_volume(mask) as inside:
@@ -173,26 +191,67 @@ def classify(
                 f"{mask}: expected the shape {image.shape} of {volume}, "
                 f"found {inside.shape}; make the mask again"
             )
-        offset = patches.centre_offset(classifier.patch_px)
+        reach = round(thickness_nm / 2 / image.voxel_nm[0])
+        smooth = round(smooth_nm / image.voxel_nm[0])
+        look = {"reach": reach, "neighbours": neighbours}
+        made_for = key(
+            *(known, volumes.attributes(mask), image.shape, look, smooth, list(flips)),
+            classifier.weights_sha256,
+        )
+        if blocks:
+            _gather(out, image, classifier, blocks, made_for)
+            return
+        depth = image.shape[0]
+        own = Block.read(block).share(depth) if block else slice(0, depth)
+        seen = slice(max(0, own.start - smooth), min(depth, own.stop + smooth))
         with (
-            volumes.create(
-                out,
-                {"data": (image.shape, np.float16)},
-                voxel_nm=image.voxel_nm,
-                origin_nm=image.origin_nm,
-                offset_voxel=(0.0, offset, offset),
-            ) as file,
+            _scores(out, image, classifier, block, made_for) as file,
             ThreadPoolExecutor(threads) as pool,
         ):
-            reach = round(thickness_nm / 2 / image.voxel_nm[0])
-            look = {"reach": reach, "neighbours": neighbours}
             scored = _score_slices(
-                image, inside, known, classifier, flips, batch, pool, look
+                image, inside, known, classifier, flips, batch, pool, look, seen
             )
-            slices = iter(smoothed(scored, round(smooth_nm / image.voxel_nm[0])))
-            for slab in volumes.slabs(image.shape[0]):
-                block = list(islice(slices, slab.stop - slab.start))
-                file["data"][slab] = np.asarray(block, np.float16)
+            slices = islice(smoothed(scored, smooth), own.start - seen.start, None)
+            for slab in volumes.slabs(own.stop - own.start):
+                some = list(islice(slices, slab.stop - slab.start))
+                file["data"][slab] = np.asarray(some, np.float16)
+
+
+def _scores(
+    out: str | os.PathLike[str],
+    image: Volume,
+    classifier: Classifier,
+    block: str | None = None,
+    made_for: str = "",
+) -> contextlib.AbstractContextManager[volumes.Writer]:
+    """Create the file of the scores, or of a block of them."""
+    if block:
+        one = Block.read(block)
+        own = one.share(image.shape[0])
+        layout = {"data": ((own.stop - own.start, *image.shape[1:]), np.float16)}
+        return gathering.writing(out, one, made_for, layout, image.voxel_nm)
+    offset = patches.centre_offset(classifier.patch_px)
+    return volumes.create(
+        out,
+        {"data": (image.shape, np.float16)},
+        voxel_nm=image.voxel_nm,
+        origin_nm=image.origin_nm,
+        offset_voxel=(0.0, offset, offset),
+    )
+
+
+def _gather(
+    out: str | os.PathLike[str],
+    image: Volume,
+    classifier: Classifier,
+    blocks: Sequence[str | os.PathLike[str]],
+    made_for: str,
+) -> None:
+    """Copy the scores of all blocks."""
+    with gathering.opened(blocks, made_for) as parts:
+        scores = Joined(parts, "data", 0, image.shape)
+        with _scores(out, image, classifier) as file:
+            gathering.copy(file, {"data": scores})
 
 
 def _score_slices(
@@ -204,13 +263,15 @@ def _score_slices(
     batch: int,
     pool: ThreadPoolExecutor,
     look: dict[str, int],
+    seen: slice,
 ) -> Iterator[Scored]:
-    """Yield scores and mask of every slice, in order."""
+    """Yield scores and mask of every slice out of `seen`, in order."""
 
     def score(grey: Any, inside: npt.NDArray[np.bool_]) -> Image:
         return score_slice(classifier, grey, inside, flips, batch)
 
-    for slab in volumes.slabs(volume.shape[0]):
+    for part in volumes.slabs(seen.stop - seen.start):
+        slab = slice(seen.start + part.start, seen.start + part.stop)
         inside = np.asarray(mask.data[slab]) != 0
         if inside.any():
             grey = thick_slices(volume.data, volume.shape[0], slab, known, **look)

@@ -4,15 +4,21 @@ Every slice is seen whole (no tiles, no seams). The softmax of all axes is avera
 vote): all axes but the last leave their votes in an unnamed scratch file beside the
 output, which the operating system removes however the job ends; the last axis adds its own
 and decides slab by slab. Works without TensorFlow.
+
+Several jobs may share a volume: each asks about its own slices along every axis, so no
+slice is cut and none is asked about twice, and another job gathers their votes. The labels
+are the same to the byte for any number of jobs, also of a network that normalises by the
+whole slice.
 """
 
 import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,128 +27,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import volumes
+from tomoglean import gathering, volumes
+from tomoglean.gathering import Block, Joined
 from tomoglean.intensities import fingerprint, standardise
-from tomoglean.networks import padding
-from tomoglean.provenance import Refused, read_json
+from tomoglean.networks.exported import Network
+from tomoglean.provenance import Refused, key
 from tomoglean.volumes import Volume
+from tomoglean.voting import AXES, decide, scratch, vote, vote_shares
 
 logger = logging.getLogger(__name__)
-
-AXES = "zyx"
-#: Votes of all axes for one class: below 65,535, so that rounding never overflows.
-FULL = 60_000
-CERTAIN = 255
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained 2D or 2.5D network, ready to be asked.
-
-    Attributes
-    ----------
-    session
-        ONNX Runtime session: `image` (1, H, W, channels) -> `probabilities`
-        (1, H, W, classes).
-    classes
-        Class names by label.
-    multiple
-        H and W must be multiples of this, in pixels; images are padded to it.
-    channels
-        Neighbouring slices the network sees at once (1 in 2D).
-    weights_sha256
-        Hash of the weights file that the network was made of.
-    """
-
-    session: Any
-    classes: tuple[str, ...]
-    multiple: int
-    channels: int
-    weights_sha256: str
-
-    def probabilities(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Ask for the class probabilities of one image of any size.
-
-        The image is padded to a legal size by reflection and the answer cropped back.
-
-        Parameters
-        ----------
-        image
-            Standardised grey values of shape (H, W, channels).
-
-        Returns
-        -------
-        ndarray of shape (H, W, classes)
-            Probabilities, adding up to 1.
-
-        Raises
-        ------
-        ValueError
-            If the network answers with NaN or infinity.
-        """
-        padded = np.ascontiguousarray(padding.pad(image, self.multiple)[None])
-        (answer,) = self.session.run(["probabilities"], {"image": padded})
-        found: npt.NDArray[np.float32] = padding.crop_back(answer[0], image.shape[:2])
-        if not np.isfinite(found).all():
-            raise ValueError("the network answers with NaN: its weights are broken")
-        return found
-
-
-def load(
-    network: str | os.PathLike[str], model: str | os.PathLike[str], *, threads: int = 1
-) -> Network:
-    """Load an exported network and check that it belongs to its model file.
-
-    Parameters
-    ----------
-    network
-        ONNX file; its metadata hold `weights_sha256`.
-    model
-        JSON file beside the weights: classes, weights_sha256, architecture (depth).
-    threads
-        Threads of one convolution. The answer is the same for any number.
-
-    Raises
-    ------
-    Refused
-        If the two come from different weights, or differ in the number of classes.
-    """
-    facts = read_json(model)
-    session = _session(network, threads)
-    sha256 = session.get_modelmeta().custom_metadata_map.get("weights_sha256", "none")
-    if sha256 != facts["weights_sha256"]:
-        raise Refused(
-            f"{network}: expected the export of weights {facts['weights_sha256'][:12]} "
-            f"named in {Path(model).name}, found {sha256[:12]}; run export again"
-        )
-    classes = tuple(facts["classes"])
-    made_for = session.get_outputs()[0].shape[-1]
-    if made_for != len(classes):
-        raise Refused(
-            f"{network}: expected {len(classes)} classes, found {made_for}; train again"
-        )
-    channels = int(session.get_inputs()[0].shape[-1])
-    return Network(session, classes, _multiple(facts), channels, sha256)
-
-
-def _multiple(facts: Mapping[str, Any]) -> int:
-    """Each level but the first halves the image: its sides must stay whole."""
-    depth = int(facts["architecture"].get("depth", 1))
-    return int(2 ** (depth - 1))
-
-
-def _session(network: str | os.PathLike[str], threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Slices of three axes have three shapes: an arena would keep the largest of each.
-    options.enable_cpu_mem_arena = False
-    return onnxruntime.InferenceSession(
-        os.fspath(network), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def segment(
@@ -154,6 +47,8 @@ def segment(
     weights: Mapping[str, float] | None = None,
     mirror: bool = False,
     memory_gb: float = 4.0,
+    block: str | None = None,
+    blocks: Sequence[str | os.PathLike[str]] = (),
 ) -> None:
     """Segment a converted volume into labels and confidence.
 
@@ -175,104 +70,143 @@ def segment(
     memory_gb
         Memory for one slab of votes, in GB; the result does not depend on it. The network
         itself needs its own for one slice.
+    block
+        Words such as 3-of-4: ask only about this block's slices, and write what `blocks`
+        takes.
+    blocks
+        Files of all blocks: gather them instead of asking the network.
 
     Raises
     ------
     Refused
-        If axes or weights do not fit the volume.
+        If axes or weights do not fit the volume, or a block is damaged or of another
+        volume, network or setting.
     """
-    scale = fingerprint(volumes.attributes(source))
+    attrs = volumes.attributes(source)
     with volumes.open_volume(source) as volume:
         shares = vote_shares(source, volume, axes, weights)
         if network.channels > 1 and volume.z is not None:
             raise Refused(f"{source}: a sparse set of slices has no neighbours for 2.5D")
-        voter = _Voter(volume, scale, network, mirror, memory_gb)
-        layout = dict.fromkeys(("data", "confidence"), (volume.shape, np.uint8))
-        with (
-            volumes.create(
-                output,
-                layout,
-                voxel_nm=volume.voxel_nm,
-                z=volume.z,
-                origin_nm=volume.origin_nm,
-                classes=json.dumps(network.classes),
-                axes=json.dumps(shares),
-                mirror=mirror,
-                weights_sha256=network.weights_sha256,
-            ) as file,
-            _scratch(Path(output).parent, (len(network.classes), *volume.shape)) as votes,
-        ):
-            for where, labels, confidence in voter.decide(shares, votes):
-                file["data"][where] = labels
-                file["confidence"][where] = confidence
+        voter = _Voter(volume, fingerprint(attrs), network, mirror, memory_gb)
+        made_for = key(attrs, volume.shape, shares, mirror, network.weights_sha256)
+        if block is not None:
+            _write_block(voter, shares, Block.read(block), output, made_for)
+        elif blocks:
+            with gathering.opened(blocks, made_for) as parts:
+                _gather(voter, shares, parts, output)
+        else:
+            _segment(voter, shares, output)
 
 
-def vote_shares(
-    source: str | os.PathLike[str],
-    volume: Volume,
-    axes: Sequence[str] | None,
-    weights: Mapping[str, float] | None,
-) -> dict[str, float]:
-    """Share of the vote by slicing axis, adding up to 1; axes without a share left out.
-
-    Raises
-    ------
-    Refused
-        If a sparse set of slices shall be cut along y or x, an axis is unknown or named
-        twice, or no weight is left.
-    """
-    if axes is None:
-        axes = AXES if volume.z is None else "z"
-    if not axes or len(set(axes)) < len(axes) or set(axes) - set(AXES):
-        raise Refused(f"axes: expected one to three of z, y, x, found {list(axes)}")
-    if volume.z is not None and set(axes) != {"z"}:
-        raise Refused(f"{source}: a sparse set of slices allows axes: [z], found {axes}")
-    given = {axis: float((weights or {}).get(axis, 1.0)) for axis in axes}
-    total = sum(given.values())
-    if total <= 0 or min(given.values()) < 0:
-        raise Refused(f"weights: expected none below 0 and one above, found {given}")
-    return {axis: weight / total for axis, weight in given.items() if weight}
+def _segment(
+    voter: "_Voter", shares: Mapping[str, float], output: str | os.PathLike[str]
+) -> None:
+    """Ask about all slices, and decide."""
+    shape = (len(voter.network.classes), *voter.volume.shape)
+    with (
+        _labelled(voter, shares, output) as file,
+        scratch(Path(output).parent, shape) as votes,
+    ):
+        _fill(file, voter.decide(shares, votes))
 
 
-def vote(probabilities: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.uint16]:
-    """Turn probabilities into whole votes out of `FULL`, rounded."""
-    scaled = np.rint(np.clip(probabilities, 0, 1) * np.float32(share * FULL))
-    votes: npt.NDArray[np.uint16] = scaled.astype(np.uint16)
-    return votes
+def _write_block(
+    voter: "_Voter",
+    shares: Mapping[str, float],
+    block: Block,
+    output: str | os.PathLike[str],
+    made_for: str,
+) -> None:
+    """Ask about the slices of a block: its votes, or its labels where one axis decides."""
+    own = {axis: block.share(voter.volume.shape[AXES.index(axis)]) for axis in shares}
+    layout = _layout_of_block(voter, own)
+    with gathering.writing(output, block, made_for, layout, voter.volume.voxel_nm) as file:
+        for axis, within in own.items():
+            for where, votes in voter.slabs(axis, shares[axis], within):
+                place = _moved(where, AXES.index(axis), -within.start)
+                if len(shares) > 1:
+                    file[f"votes_{axis}"][place] = votes
+                else:
+                    _fill(file, [(place[1:], *decide(votes))])
 
 
-def decide(
-    votes: npt.NDArray[np.uint16],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Give every voxel the label with most votes, and say how sure that is.
+def _layout_of_block(
+    voter: "_Voter", own: Mapping[str, slice]
+) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of what a block holds."""
+    layout: dict[str, tuple[tuple[int, ...], Any]] = {}
+    for axis, within in own.items():
+        shape = list(voter.volume.shape)
+        shape[AXES.index(axis)] = within.stop - within.start
+        votes = (len(voter.network.classes), *shape)
+        layout[f"votes_{axis}"] = (votes, np.uint16)
+        labels = (tuple(shape), np.uint8)
+    return layout if len(own) > 1 else {"data": labels, "confidence": labels}
 
-    Parameters
-    ----------
-    votes
-        Votes of shape (classes, Z, Y, X) out of `FULL`.
 
-    Returns
-    -------
-    labels, confidence
-        Both uint8 of shape (Z, Y, X); confidence is the share of the votes, 255 = all.
-    """
-    best = votes[0].copy()
-    labels = np.zeros(votes.shape[1:], np.uint8)
-    for label in range(1, len(votes)):
-        better = votes[label] > best
-        labels[better] = label
-        np.maximum(best, votes[label], out=best)
-    confidence = (best.astype(np.uint32) * CERTAIN + FULL // 2) // FULL
-    return labels, np.minimum(confidence, CERTAIN).astype(np.uint8)
+def _moved(where: tuple[slice, ...], axis: int, step: int) -> tuple[slice, ...]:
+    """Move a place of votes (classes, Z, Y, X) along z, y or x."""
+    moved = list(where)
+    old = where[1 + axis]
+    moved[1 + axis] = slice(old.start + step, old.stop + step)
+    return tuple(moved)
+
+
+def _gather(
+    voter: "_Voter",
+    shares: Mapping[str, float],
+    parts: Sequence[h5py.File],
+    output: str | os.PathLike[str],
+) -> None:
+    """Copy the labels of all blocks, or add their votes up and decide."""
+    shape = voter.volume.shape
+    if len(shares) == 1:
+        number = AXES.index(next(iter(shares)))
+        names = ("data", "confidence")
+        labels = {name: Joined(parts, name, number, shape) for name in names}
+        with _labelled(voter, shares, output) as file:
+            gathering.copy(file, labels)
+        return
+    whole = (len(voter.network.classes), *shape)
+    votes = [Joined(parts, f"votes_{axis}", 1 + AXES.index(axis), whole) for axis in shares]
+    number = AXES.index([*shares][-1])
+    with _labelled(voter, shares, output) as file:
+        _fill(file, voter.added(number, votes, Path(output).parent))
+
+
+def _sum(votes: Sequence[Joined], where: tuple[slice, ...]) -> npt.NDArray[np.uint16]:
+    """Add up the votes of all axes for a place."""
+    first, *others = votes
+    total = first[where]
+    for other in others:
+        total += other[where]
+    return total
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path, shape: tuple[int, ...]) -> Iterator[Any]:
-    """Lend an unnamed dataset of votes: chunked so that any axis reads it evenly."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as space, h5py.File(space, "w") as file:
-        chunks = (1, *(min(volumes.CHUNK, n) for n in shape[1:]))
-        yield file.create_dataset("votes", shape, np.uint16, chunks=chunks)
+def _labelled(
+    voter: "_Voter", shares: Mapping[str, float], output: str | os.PathLike[str]
+) -> Iterator[volumes.Writer]:
+    """Create the file of labels and confidence."""
+    volume, network = voter.volume, voter.network
+    with volumes.create(
+        output,
+        dict.fromkeys(("data", "confidence"), (volume.shape, np.uint8)),
+        voxel_nm=volume.voxel_nm,
+        z=volume.z,
+        origin_nm=volume.origin_nm,
+        classes=json.dumps(network.classes),
+        axes=json.dumps(shares),
+        mirror=voter.mirror,
+        weights_sha256=network.weights_sha256,
+    ) as file:
+        yield file
+
+
+def _fill(file: volumes.Writer, decided: Iterable[tuple[Any, ...]]) -> None:
+    for where, labels, confidence in decided:
+        file["data"][where] = labels
+        file["confidence"][where] = confidence
 
 
 @dataclass(frozen=True)
@@ -296,22 +230,56 @@ class _Voter:
         for where, own in self.slabs(last, shares[last]):
             yield where[1:], *decide(own + votes[where] if first else own)
 
+    def added(
+        self, number: int, votes: Sequence[Joined], folder: Path
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield (place, labels, confidence) by layers of chunks, votes read tile by tile.
+
+        The labels of a layer lie in an unnamed file meanwhile.
+        """
+        across = 0 if number else 1
+        for layer in volumes.slabs(self.volume.shape[number]):
+            where = self.place(number, layer)
+            size = [part.stop - part.start for part in where[1:]]
+            with tempfile.TemporaryFile(dir=folder) as space:
+                found = np.memmap(space, np.uint8, shape=(2, *size))
+                for rows in volumes.slabs(size[across], self.rows(size, across)):
+                    tile = [*where[:1], *where[1:]]
+                    tile[1 + across] = rows
+                    total = _sum(votes, tuple(tile))
+                    np.moveaxis(found, 1 + across, 1)[:, rows] = [
+                        np.moveaxis(part, across, 0) for part in decide(total)
+                    ]
+                yield where[1:], *found
+
+    def rows(self, size: Sequence[int], across: int) -> int:
+        """Rows of a tile of votes: whole chunks within memory, but at least one."""
+        bytes_a_row = math.prod(size) // size[across] * (4 * len(self.network.classes) + 8)
+        return (
+            max(1, int(self.memory_gb * 1e9 / bytes_a_row / volumes.CHUNK)) * volumes.CHUNK
+        )
+
     def slabs(
-        self, axis: str, share: float
+        self, axis: str, share: float, within: slice | None = None
     ) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.uint16]]]:
         """Yield (place, votes (classes, Z, Y, X)) of every slab along an axis."""
         number = AXES.index(axis)
-        shape = self.volume.shape
-        for slab in volumes.slabs(shape[number], self.thickness(number)):
-            where = [slice(None)] * 4
-            where[1 + number] = slab
-            size = list(shape)
-            size[number] = slab.stop - slab.start
-            block = np.empty((len(self.network.classes), *size), np.uint16)
+        own = within or slice(0, self.volume.shape[number])
+        for part in volumes.slabs(own.stop - own.start, self.thickness(number)):
+            slab = slice(own.start + part.start, own.start + part.stop)
+            where = self.place(number, slab)
+            size = [one.stop - one.start for one in where]
+            block = np.empty(size, np.uint16)
             along = np.moveaxis(block, 1 + number, 0)
             for n, image in enumerate(self.images(number, slab)):
                 along[n] = vote(np.moveaxis(self.ask(image), -1, 0), share)
-            yield tuple(where), block
+            yield where, block
+
+    def place(self, number: int, slab: slice) -> tuple[slice, ...]:
+        """Place of a slab among votes (classes, Z, Y, X)."""
+        where = [slice(0, edge) for edge in (len(self.network.classes), *self.volume.shape)]
+        where[1 + number] = slab
+        return tuple(where)
 
     def thickness(self, number: int) -> int:
         """Slices of a slab: a chunk's, or less where memory does not allow it."""

@@ -16,6 +16,8 @@ classification.classify(
     classification.load(snakemake.input.network, snakemake.input.model),
     snakemake.output.scores,
     threads=snakemake.threads,
+    block=snakemake.params.get("block"),
+    blocks=snakemake.input.get("blocks", []),
     **snakemake.params.look,
     **snakemake.params.settings,
 )
