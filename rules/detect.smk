@@ -3,6 +3,7 @@
 results/masked/{task}/{volume}.h5                   where to search; distance to the membrane, normals
 results/sampled/{task}/{round}/{use}/{volume}.h5    labelled patches
 results/classified/{task}/{round}/{volume}.h5       how likely a complex is centred here
+  {volume}.block-{block}.h5                         one job's share of a huge volume, then removed
 results/picked/{task}/{round}/{volume}.csv          one line a candidate, best first
 results/evaluated/{task}/summary.json               precision, recall, threshold (validation volumes only)
 results/evaluated/{task}/matches.csv                every TP, FP and FN
@@ -56,12 +57,13 @@ rule sample:
 
 
 rule classify:
-    """Classify the patch around every voxel of the mask."""
+    """Classify the patch around every voxel of the mask, or gather its blocks."""
     input:
         volume="results/converted/{volume}.h5",
         mask="results/masked/{task}/{volume}.h5",
         network="results/trained/{task}/{round}.onnx",
         model="results/trained/{task}/{round}.json",
+        blocks=plan.blocks("classify"),
     output:
         scores="results/classified/{task}/{round}/{volume}.h5",
     log:
@@ -73,6 +75,30 @@ rule classify:
     params:
         settings=settings("classify"),
         look=plan.look,
+        code=code("classify"),
+    script:
+        "../workflow/scripts/classify.py"
+
+
+rule classify_block:
+    """Classify one block's slices along z."""
+    input:
+        volume="results/converted/{volume}.h5",
+        mask="results/masked/{task}/{volume}.h5",
+        network="results/trained/{task}/{round}.onnx",
+        model="results/trained/{task}/{round}.json",
+    output:
+        scores=temp("results/classified/{task}/{round}/{volume}.block-{block}.h5"),
+    log:
+        "logs/classify/{task}/{round}/{volume}.block-{block}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("classify"),
+    params:
+        settings=settings("classify"),
+        look=plan.look,
+        block="{block}",
         code=code("classify"),
     script:
         "../workflow/scripts/classify.py"

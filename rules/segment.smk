@@ -1,6 +1,7 @@
 """Say of every voxel what it is, and measure what was found.
 
 results/segmented/{task}/{round}/{volume}.h5    class and confidence of every voxel
+  {volume}.block-{block}.h5                     one job's share of a huge volume, then removed
 results/measured/{task}/{volume}.json           the quantities a scientist publishes
 results/evaluated/{task}/scores.csv             per class and volume, with all baselines
 results/evaluated/{task}/summary.json           the headline figures
@@ -11,11 +12,12 @@ results/published/{task}/{volume}.confidence.*  how sure they are, 255 = certain
 
 
 rule segment:
-    """Segment a whole volume, slab by slab."""
+    """Segment a whole volume, slab by slab, or gather its blocks."""
     input:
         volume="results/converted/{volume}.h5",
         network="results/trained/{task}/{round}.onnx",
         model="results/trained/{task}/{round}.json",
+        blocks=plan.blocks("segment"),
     output:
         segmented="results/segmented/{task}/{round}/{volume}.h5",
     log:
@@ -26,6 +28,28 @@ rule segment:
         **needs("segment"),
     params:
         settings=settings("segment"),
+        code=code("segment"),
+    script:
+        "../workflow/scripts/segment.py"
+
+
+rule segment_block:
+    """Ask the network about one block's slices along every axis."""
+    input:
+        volume="results/converted/{volume}.h5",
+        network="results/trained/{task}/{round}.onnx",
+        model="results/trained/{task}/{round}.json",
+    output:
+        segmented=temp("results/segmented/{task}/{round}/{volume}.block-{block}.h5"),
+    log:
+        "logs/segment/{task}/{round}/{volume}.block-{block}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    resources:
+        **needs("segment"),
+    params:
+        settings=settings("segment"),
+        block="{block}",
         code=code("segment"),
     script:
         "../workflow/scripts/segment.py"

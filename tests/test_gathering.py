@@ -10,7 +10,7 @@ from tomoglean.networks.exported import Network
 from tomoglean.provenance import Refused
 from tomoglean.volumes import Volume
 
-SHAPE = (150, 66, 70)  # three, two and two layers of chunks, the last ones thin
+SHAPE = (130, 66, 20)  # three, two layers of chunks and one, the last ones thin
 GREY = {"p_low": -100.0, "p_high": 100.0, "mean": 0.0, "std": 1.0}
 VOXEL_NM = (2.0, 2.0, 2.0)
 

@@ -11,7 +11,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomoglean import costs, formats, networks, particles, parts, provenance, study, tables
+from tomoglean import (
+    blocks,
+    costs,
+    formats,
+    networks,
+    particles,
+    parts,
+    provenance,
+    steps,
+    study,
+    tables,
+)
 from tomoglean.fingerprint import fingerprint
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
@@ -42,6 +53,7 @@ class Plan:
             "layer": "|".join(LAYERS),
             "form": "mrc|tif",
             "ending": "|".join(PUBLISHED.values()),
+            "block": r"\d+-of-\d+",
         }
 
     def any_of(self, kind: str) -> str:
@@ -52,7 +64,7 @@ class Plan:
 
     def settings(self, stage: str) -> Callable[[Any], dict[str, Any]]:
         """Hand over `tasks.<task>.<stage>` (of the round's control) and nothing else."""
-        return lambda wildcards: parts.counted(self._block(stage, wildcards))
+        return lambda wildcards: blocks.bare(parts.counted(self._block(stage, wildcards)))
 
     def _block(self, stage: str, wildcards: Any) -> dict[str, Any]:
         block = self.study.tasks[wildcards.task]
@@ -116,6 +128,17 @@ class Plan:
         """What a detection task looks at: thickness and neighbours of its slices."""
         sample = self.study.tasks[wildcards.task]["sample"]
         return {name: sample[name] for name in ("thickness_nm", "neighbours")}
+
+    def blocks(self, stage: str) -> Callable[[Any], list[str]]:
+        """Blocks that other jobs make of a huge volume; none of an ordinary one."""
+        return lambda wildcards: blocks.of(self, stage, wildcards)
+
+    def voxels(self, wildcards: Any) -> int | None:
+        """Voxels of a checked volume after the steps of its row; None if refused."""
+        facts = provenance.read_json(
+            self.checkpoints.check.get(volume=wildcards.volume).output.checked
+        )
+        return steps.voxels(self.row(wildcards), facts.get("shape"))
 
     @property
     def seed(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import costs, provenance
+from tomoglean import blocks, costs, provenance
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -181,9 +181,10 @@ def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
     settings = json.loads(json.dumps(params, default=str))
     code = settings.pop("code", None)
     inputs = {str(name): _input_key(str(name)) for name in snakemake.input}
+    keys = [key for name, key in inputs.items() if not blocks.is_block(name)]
     shared = {
         "rule": snakemake.rule,
-        "key": provenance.key(code, settings, list(inputs.values())),
+        "key": provenance.key(code, settings, keys),
         "code": code,
         "settings": settings,
         "inputs": inputs,

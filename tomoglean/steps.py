@@ -20,7 +20,7 @@ window
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -321,6 +321,14 @@ def read(row: Mapping[str, Any], shape: Shape, name: str, *, sparse: bool = Fals
             f" {told(row)}; crop y and x only, or window"
         )
     return Steps(name, shape, start, size, factor, order, turned, _window(row, name))
+
+
+def voxels(row: Mapping[str, Any], shape: Sequence[int] | None) -> int | None:
+    """Count the voxels of a converted volume; None where the file's shape is unknown."""
+    if not shape:
+        return None
+    depth, height, width = shape
+    return math.prod(read(row, (depth, height, width), "volume").grid)
 
 
 def refuse_nonsense(row: Mapping[str, Any], name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tomoglean import costs, provenance
+from tomoglean import blocks, costs, provenance
 from tomoglean.forecast import artefacts, extents
 from tomoglean.forecast.artefacts import RESULTS, Artefact
 from tomoglean.forecast.sizes import Sizes
@@ -182,12 +182,13 @@ def _count(
         runs = any(path in asked for path in there)
     if not runs or None in predicted.values():
         return
-    stage.jobs += 1
+    started = 1 + work.blocks(job[0])
+    stage.jobs += started
     for path, size in predicted.items():
         stage.bytes += max(0.0, (size or 0) - (there[path] or 0))
     cost = costs.of(job[0].stage)
     stage.memory_mb = max(stage.memory_mb, cost.memory_mb(work.input_mb(job[0])))
-    stage.seconds += cost.launch_s + cost.seconds(work.of(job[0]))
+    stage.seconds += started * cost.launch_s + cost.seconds(work.of(job[0]))
     result.scratch = max(result.scratch, work.scratch(job[0]))
 
 
@@ -212,11 +213,21 @@ def own_speed(study: Study, work: Work) -> dict[str, float]:
 
 
 def seconds_of(root: Path, artefact: Artefact) -> float | None:
-    """Seconds that the script of a finished job worked; None without its record."""
-    name = artefact.path.removeprefix(RESULTS)
+    """Seconds that the scripts of a finished job and of its blocks worked.
+
+    None without their records.
+    """
+    return _recorded_seconds(root, artefact.path)
+
+
+def _recorded_seconds(root: Path, path: str) -> float | None:
+    name = path.removeprefix(RESULTS)
     try:
         record = provenance.read_json(root / RESULTS / "provenance" / f"{name}.json")
-        return float(record["seconds"])
+        seconds = float(record["seconds"])
+        parts = [part for part in record.get("inputs", ()) if blocks.is_block(part)]
+        each = [_recorded_seconds(root, part) for part in parts]
+        return None if None in each else seconds + sum(filter(None, each))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

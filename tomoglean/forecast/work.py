@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
+from tomoglean import blocks
 from tomoglean.forecast import networks
 from tomoglean.forecast.artefacts import RESULTS, Artefact
 from tomoglean.forecast.sizes import ZONE, Sizes
@@ -112,8 +113,7 @@ class Work:
         at = artefact.at
         extent = self.sizes.extents[at.volume]
         settings = self.plan.settings("segment")(at)
-        axes = len(settings["axes"] or ("z" if extent.sparse else "zyx"))
-        views = axes * (4 if settings["mirror"] else 1)
+        views = self._axes(artefact) * (4 if settings["mirror"] else 1)
         flops = networks.flops_a_pixel(
             self.plan.settings("train")(at),
             self.sizes.channels(artefact),
@@ -207,14 +207,32 @@ class Work:
     def _artefact(self, path: str) -> Artefact:
         return self.wanted.get(path) or Artefact("slice", path)
 
-    def scratch(self, artefact: Artefact) -> float:
-        """Bytes that a job writes beside its output and removes: votes of several axes."""
-        if artefact.stage != "segment":
-            return 0.0
+    def blocks(self, artefact: Artefact) -> int:
+        """Jobs that make blocks of an artefact for another to gather; 0 for most."""
+        if artefact.stage not in blocks.FOLDERS:
+            return 0
+        settings = self.study.tasks[artefact.at.task][artefact.stage]
         extent = self.sizes.extents[artefact.at.volume]
-        axes = self.plan.settings("segment")(artefact.at)["axes"] or (
-            "z" if extent.sparse else "zyx"
-        )
-        if len(axes) < 2:
+        found = blocks.number(settings, extent.voxels)
+        return found if found > 1 else 0
+
+    def scratch(self, artefact: Artefact) -> float:
+        """Bytes that a job writes beside its output and removes, and those of its blocks.
+
+        Blocks are packed, but nobody knows how well: votes of a sure network pack best.
+        """
+        if artefact.stage not in blocks.FOLDERS:
             return 0.0
-        return 2.0 * extent.chunked * self.sizes.classes(artefact.at.task)
+        parts = self.blocks(artefact)
+        axes = self._axes(artefact) if artefact.stage == "segment" else 1
+        if axes < 2:
+            return (self.sizes.of(artefact) or 0.0) if parts else 0.0
+        extent = self.sizes.extents[artefact.at.volume]
+        votes = 2.0 * extent.chunked * self.sizes.classes(artefact.at.task)
+        return votes * (axes if parts else 1)
+
+    def _axes(self, artefact: Artefact) -> int:
+        """Number of axes that vote in a segmentation."""
+        sparse = self.sizes.extents[artefact.at.volume].sparse
+        settings = self.plan.settings("segment")(artefact.at)
+        return len(settings["axes"] or ("z" if sparse else "zyx"))
