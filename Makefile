@@ -1,6 +1,6 @@
 # The targets for users and developers; `make` alone explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all fuzz lint real report docs lock clean
+.PHONY: help setup demo test test-all test-slurm fuzz lint real report status cancel docs lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 CORES ?= $(shell nproc)
@@ -24,8 +24,11 @@ demo: setup ## the whole pipeline on simulated volumes; ends by naming the repor
 test: setup ## the tests, in minutes
 	pytest
 
-test-all: setup ## also the slow tests
-	pytest -m "slow or not slow"
+test-all: setup test-slurm ## also the slow tests, and every fault on SLURM
+	pytest -m "(slow or not slow) and not slurm"
+
+test-slurm: setup ## every fault and ten killings, on the SLURM of this machine
+	pytest -n 0 -rs -m slurm
 
 fuzz: setup ## 10,000 damaged headers a format (FUZZ=, SEED=)
 	@seed=$${SEED:-$$RANDOM}; echo "make fuzz: seed $$seed"; \
@@ -48,6 +51,12 @@ real: setup ## the studies on real data; TOMOGLEAN_DATA names their folder
 
 report: setup ## rebuild the report of STUDY=folder without running anything
 	@python -m tomoglean report $(STUDY)
+
+status: setup ## tell who runs STUDY=folder and what its jobs do on SLURM
+	@python -m tomoglean status $(STUDY)
+
+cancel: setup ## end the run of STUDY=folder; trainings save first
+	@python -m tomoglean cancel $(STUDY)
 
 docs: setup ## write the pages that are made from the schemas
 	python -m tomoglean docs

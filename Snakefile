@@ -1,7 +1,8 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-from tomoglean.stage import before, needs, open_plan, report
+from tomoglean.stage import before, needs, open_plan, release, report, tidy
 
+tidy(workflow)
 plan = open_plan(config, checkpoints)
 settings, code = plan.settings, plan.code
 
@@ -29,7 +30,9 @@ onstart:
 
 onsuccess:
     report(plan, "green")
+    release()
 
 
 onerror:
     report(plan, "failed")
+    release()

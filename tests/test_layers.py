@@ -25,8 +25,8 @@ LAYERS = [
     {"gathering"},
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
-    {"chunks", "steps", "parts"},
-    {"blocks"},
+    {"chunks", "steps", "parts", "running", "leftovers"},
+    {"blocks", "queues", "processes"},
     {"provenance", "fingerprint", "costs"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

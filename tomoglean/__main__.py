@@ -1,4 +1,4 @@
-"""What needs no pipeline: check, quicklook, export, simulate, benchmark, report, docs."""
+"""What needs no pipeline: look, export, simulate, report; who runs a study, and its end."""
 
 import argparse
 import contextlib
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("study", nargs="?", default=".", type=Path)
     report.set_defaults(command=_report)
 
+    _add_running(commands)
     _add_slices(commands)
     _add_simulate(commands)
     _add_benchmark(commands)
@@ -97,6 +98,20 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--force", action="store_true", help="replace what is there")
     _as_in_volumes_tsv(export)
     export.set_defaults(command=_export)
+
+
+def _add_running(commands: Any) -> None:
+    from tomoglean import running
+
+    for name, (does, meaning) in running.COMMANDS.items():
+        command = commands.add_parser(name, help=meaning)
+        command.add_argument("study", nargs="?", default=".", type=Path)
+        command.set_defaults(command=lambda told, does=does: _told(does(told.study)))
+
+
+def _told(text: str) -> int:
+    sys.stdout.write(text)
+    return 0
 
 
 def _add_slices(commands: Any) -> None:

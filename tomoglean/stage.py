@@ -1,6 +1,7 @@
 """The only module that knows Snakemake: what a rule needs, and how a script begins."""
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
     from tomoglean.plan import Plan
+    from tomoglean.running import Hold
 
 RECORDS = Path("results/provenance")
 NOTHING_YET = (
@@ -37,6 +39,7 @@ VERSIONS = (
 )
 
 log = logging.getLogger(__name__)
+_held: list["Hold"] = []
 
 
 # -- the Snakefile -------------------------------------------------------------------
@@ -56,10 +59,23 @@ def open_plan(overrides: dict[str, Any], checkpoints: Any) -> "Plan":
     return plan
 
 
+def tidy(workflow: Any) -> None:
+    """Keep what jobs finished after the head of their run was killed."""
+    if not workflow.is_main_process:
+        return
+    from tomoglean import leftovers, running
+
+    with contextlib.suppress(Refused):
+        holder = running.read(Path())
+        if holder is None or not holder.is_alive(Path()):
+            leftovers.settle(Path())
+
+
 def before(workflow: Any, plan: "Plan") -> None:
     """Refuse, before the first job, what a run would only find out after hours.
 
-    These are GPU jobs without a TensorFlow for GPUs, and a disk that is too small.
+    These are GPU jobs without a TensorFlow for GPUs, a disk that is too small, and
+    another run in the same study; from here on this run holds the study.
     """
     if not workflow.is_main_process or workflow.touch:
         return
@@ -70,6 +86,27 @@ def before(workflow: Any, plan: "Plan") -> None:
         )
     jobs = workflow.dag.needrun_jobs()
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
+    _hold(workflow)
+
+
+def _hold(workflow: Any) -> None:
+    """Take the study; the jobs of a dead run are ended first."""
+    from tomoglean import running
+
+    run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
+    try:
+        _held.append(running.Hold(Path(), run))
+    except Refused as refusal:
+        raise SystemExit(f"tomoglean: {refusal}") from None
+
+
+def release() -> None:
+    """Give the study back at the end of a run; what fails here is left to the next one."""
+    while _held:
+        try:
+            _held.pop().release()
+        except Exception as error:
+            sys.stderr.write(f"tomoglean: {error}\n")
 
 
 def _make_sure_of_room(plan: "Plan", asked: set[str]) -> None:

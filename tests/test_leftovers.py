@@ -1,0 +1,76 @@
+"""What jobs finished without a head is kept; what they only began is not."""
+
+import base64
+import os
+
+import pytest
+
+from tomoglean import leftovers
+
+LONG = "results/" + "x" * 240 + ".h5"
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write a file at a time, in seconds."""
+
+    def put(path, second):
+        path = tmp_path / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (second, second))
+        return path
+
+    return put
+
+
+def place(folder, name):
+    """Name the file in which Snakemake keeps something about an artefact."""
+    text = base64.urlsafe_b64encode(name.encode()).decode()
+    parts = [text[i : i + 254] for i in range(0, len(text), 254)]
+    return folder.joinpath(*[f"@{part}" for part in parts[:-1]], parts[-1])
+
+
+@pytest.mark.parametrize("name", ["results/converted/a.h5", LONG])
+def test_a_finished_artefact_is_unmarked(put, tmp_path, name):
+    mark = put(place(leftovers.INCOMPLETE, name), 10)
+    put(name, 20)
+    put(f"results/provenance/{name.removeprefix('results/')}.json", 21)
+    assert leftovers.settle(tmp_path) == [name]
+    assert not mark.exists()
+
+
+def test_what_snakemake_knew_of_an_older_one_is_forgotten(put, tmp_path):
+    name = "results/converted/a.h5"
+    put(place(leftovers.INCOMPLETE, name), 10)
+    old = put(place(leftovers.METADATA, name), 5)
+    other = put(place(leftovers.METADATA, "results/converted/b.h5"), 5)
+    put(name, 20)
+    put("results/provenance/converted/a.h5.json", 21)
+    leftovers.settle(tmp_path)
+    assert not old.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize(
+    ("made", "recorded"), [(None, None), (20, None), (None, 21), (5, 6), (20, 6), (5, 21)]
+)
+def test_an_unfinished_or_older_one_stays_marked(put, tmp_path, made, recorded):
+    name = "results/converted/a.h5"
+    mark = put(place(leftovers.INCOMPLETE, name), 10)
+    if made:
+        put(name, made)
+    if recorded:
+        put("results/provenance/converted/a.h5.json", recorded)
+    assert leftovers.settle(tmp_path) == []
+    assert mark.exists()
+
+
+def test_foreign_files_are_left_alone(put, tmp_path):
+    mark = put(leftovers.INCOMPLETE / "migration_underway", 10)
+    assert leftovers.settle(tmp_path) == []
+    assert mark.exists()
+
+
+def test_a_fresh_study_has_nothing_to_settle(tmp_path):
+    assert leftovers.settle(tmp_path) == []

@@ -1,0 +1,53 @@
+"""Keep what the jobs of a dead run finished: Snakemake alone would make it again.
+
+Snakemake marks the outputs of a job as incomplete when it is submitted, and takes the mark
+away when the head of the run sees the job end. Jobs outlive a head that is killed. Our
+files appear under their name only when they are whole, and the record in
+`results/provenance/` is written last; so an artefact with a record younger than its mark
+is finished.
+"""
+
+import base64
+import binascii
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+INCOMPLETE = Path(".snakemake/incomplete")
+METADATA = Path(".snakemake/metadata")
+RECORDS = Path("results/provenance")
+
+
+def settle(root: Path) -> list[str]:
+    """Unmark finished artefacts of a study that nobody runs; return their names.
+
+    Snakemake's own record of them, older than they are, is removed too: then their record
+    of provenance decides whether they are up to date.
+    """
+    settled = []
+    for mark, name in list(_marks(root / INCOMPLETE)):
+        if _is_finished(root, name, mark.stat().st_mtime_ns):
+            (root / METADATA / mark.relative_to(root / INCOMPLETE)).unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+            settled.append(name)
+    return settled
+
+
+def _marks(folder: Path) -> Iterator[tuple[Path, str]]:
+    """List marks and whose they are: Base64, long names in parts that begin with @."""
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        parts = path.relative_to(folder).parts
+        text = "".join(part.removeprefix("@") for part in parts)
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
+            yield path, base64.urlsafe_b64decode(text).decode()
+
+
+def _is_finished(root: Path, name: str, marked_ns: int) -> bool:
+    record = root / RECORDS / f"{name.removeprefix('results/')}.json"
+    try:
+        times = [path.stat().st_mtime_ns for path in (root / name, record)]
+    except OSError:
+        return False
+    return min(times) >= marked_ns

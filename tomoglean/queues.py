@@ -1,0 +1,108 @@
+"""Ask SLURM for the jobs of a run, and end them."""
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tomoglean.provenance import Refused
+
+FIELDS = "%i|%T|%M|%l|%R|%k"
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job that waits or runs.
+
+    `spent` and `limit` are SLURM's times such as 1-02:03:04; `where` is the node, or in
+    brackets why the job waits; `what` tells rule and wildcards.
+    """
+
+    number: str
+    state: str
+    spent: str
+    limit: str
+    where: str
+    what: str
+
+
+def alive(runs: Sequence[str]) -> list[Job]:
+    """List the jobs of these runs (names of their jobs) that are not over.
+
+    Raises
+    ------
+    Refused
+        If SLURM does not answer: then nobody knows.
+    """
+    if not runs:
+        return []
+    names = ",".join(runs)
+    text = _ask("squeue", "--noheader", "--name", names, "--format", FIELDS)
+    return [_job(line) for line in text.splitlines() if line.strip()]
+
+
+def _job(line: str) -> Job:
+    number, state, spent, limit, where, what = line.strip().split("|", 5)
+    what = what.removeprefix("rule_").replace("_wildcards_", " ")
+    return Job(number, state, spent, limit, where, "" if what == "(null)" else what)
+
+
+def cancel(jobs: Sequence[Job]) -> None:
+    """End jobs as SLURM does: a signal first, so that a training saves."""
+    if jobs:
+        _ask("scancel", *[job.number for job in jobs], check=False)
+
+
+def end(runs: Sequence[str], *, patience_s: float, every_s: float = 1.0) -> list[Job]:
+    """Cancel what is alive of these runs, wait until it is gone, return what was.
+
+    Raises
+    ------
+    Refused
+        If some of it is still there after `patience_s` seconds.
+    """
+    deadline = time.monotonic() + patience_s
+    found: dict[str, Job] = {}
+    while left := alive(runs):
+        cancel([job for job in left if job.number not in found])
+        found |= {job.number: job for job in left}
+        if time.monotonic() > deadline:
+            raise Refused(_still_there(left, patience_s))
+        time.sleep(every_s)
+    return list(found.values())
+
+
+def _still_there(left: Sequence[Job], patience_s: float) -> str:
+    names = ", ".join(f"{job.number} ({job.state.lower()})" for job in left[:5])
+    return (
+        f"SLURM: expected the cancelled jobs of an earlier run to be gone within "
+        f"{patience_s:.0f} s, found {len(left)}: {names}; look at them with squeue,"
+        " then start again"
+    )
+
+
+def _ask(*words: str, check: bool = True) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603  # a fixed program, words of our own
+            words,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+            env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Refused(_silent(words[0], type(error).__name__)) from None
+    if check and done.returncode:
+        lines = [*done.stderr.strip().splitlines(), f"exit code {done.returncode}"]
+        raise Refused(_silent(words[0], lines[0]))
+    return done.stdout
+
+
+def _silent(program: str, why: str) -> str:
+    return (
+        f"SLURM: expected {program} to tell which jobs of an earlier run are alive, found"
+        f" {why}; start again where SLURM answers"
+    )
