@@ -86,10 +86,10 @@ def before(workflow: Any, plan: "Plan") -> None:
         )
     jobs = workflow.dag.needrun_jobs()
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
-    _hold(workflow)
+    hold(workflow)
 
 
-def _hold(workflow: Any) -> None:
+def hold(workflow: Any) -> None:
     """Take the study; the jobs of a dead run are ended first."""
     from tomoglean import running
 
