@@ -359,6 +359,17 @@ def test_cancel_ends_a_run_and_its_scripts(study):
         assert run.wait() == 0
 
 
+def test_cancel_kills_a_head_that_waits_for_ever(study, slurm):
+    """The plugin does, where sacct says `CANCELLED by` (it knows `CANCELLED` only)."""
+    code = RUN.replace("lambda *_: asked.append(1)", "signal.SIG_IGN")
+    command = [sys.executable, "-c", code, str(study)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        run.stdout.readline()
+        assert "ended the run" in running.cancel(study, patience_s=0.5)
+        assert run.wait() == -signal.SIGKILL
+    assert running.read(study) is None
+
+
 def test_a_request_to_end_another_run_is_not_ours(study, quick, terminated):
     hold = running.Hold(study)
     request = study / running.HOLDER.with_suffix(".end")
@@ -379,6 +390,16 @@ def test_nobody_asks_for_no_runs(monkeypatch):
 def test_a_comment_may_hold_what_parts_fields(slurm):
     (slurm / "jobs").write_text("5|RUNNING|1|2|n|rule_x_wildcards_a|b\n")
     assert queues.alive(["r"])[0].what == "x a|b"
+
+
+@pytest.mark.parametrize(
+    ("age_s", "said"), [(300, None), (120, None), (60, "to 20 in the profile"), ("", None)]
+)
+def test_a_slurm_that_forgets_too_early_is_told(slurm, age_s, said):
+    (slurm / "scontrol").write_text(f"#!/bin/sh\necho 'MinJobAge   = {age_s} sec'\n")
+    (slurm / "scontrol").chmod(0o755)
+    found = queues.forgets_too_early(40)
+    assert said in found if said else found is None
 
 
 def test_jobs_are_ended_once_not_at_every_look(slurm):

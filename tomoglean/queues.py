@@ -1,6 +1,7 @@
 """Ask SLURM for the jobs of a run, and end them."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from tomoglean.provenance import Refused
 
 FIELDS = "%i|%T|%M|%l|%R|%k"
 PATIENCE_S = 60
+LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,30 @@ def _still_there(left: Sequence[Job], patience_s: float) -> str:
         f"SLURM: expected the cancelled jobs of an earlier run to be gone within "
         f"{patience_s:.0f} s, found {len(left)}: {names}; look at them with squeue,"
         " then start again"
+    )
+
+
+def forgets_too_early(first_look_s: float) -> str | None:
+    """Say what is wrong if SLURM forgets ended jobs before the plugin has seen their end.
+
+    The plugin then asks sacct instead, and does not know its words for a cancelled job.
+
+    Parameters
+    ----------
+    first_look_s
+        Seconds from a submission to the first look, as the profile says.
+    """
+    try:
+        settings = _ask("scontrol", "show", "config")
+    except Refused:
+        return None
+    found = re.search(r"^MinJobAge\s*=\s*(\d+)", settings, re.MULTILINE)
+    if found is None or int(found[1]) >= LOOKS * first_look_s:
+        return None
+    return (
+        f"this SLURM forgets a job {found[1]} s after its end: the plugin will ask sacct,"
+        f" and wait for ever after scancel; set slurm-init-seconds-before-status-checks to"
+        f" {int(found[1]) // LOOKS} in the profile, or end runs with `make cancel` only"
     )
 
 

@@ -309,15 +309,23 @@ def _asked_to_end(root: Path, me: Holder) -> bool:
 
 
 def _wait_for_the_end(root: Path, holder: Holder, patience_s: float) -> None:
+    """Wait for a head that has no jobs; one that waits for ever is killed at last."""
     deadline = time.monotonic() + patience_s
     while read(root) is not None and holder.is_alive(root):
-        if time.monotonic() > deadline:
-            raise Refused(
-                f"{os.path.abspath(root)}: expected the run of {holder.told()} to end"
-                f" within {patience_s:.0f} s, found it alive without jobs; see its log"
-            )
         queues.end(holder.runs, patience_s=patience_s)
-        time.sleep(1)
+        if time.monotonic() > deadline:
+            _kill(root, holder, patience_s)
+        time.sleep(0.5)
+
+
+def _kill(root: Path, holder: Holder, patience_s: float) -> None:
+    if not holder.is_near():
+        raise Refused(
+            f"{os.path.abspath(root)}: expected the run of {holder.told()} to end within"
+            f" {patience_s:.0f} s, found it alive without jobs; end it on {holder.host}"
+        )
+    _say(f"process {holder.process} has no jobs and does not end; killing it")
+    os.kill(holder.process, signal.SIGKILL)
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], str], str]] = {

@@ -91,11 +91,14 @@ def before(workflow: Any, plan: "Plan") -> None:
 
 def hold(workflow: Any) -> None:
     """Take the study; the jobs of a dead run are ended first."""
-    from tomoglean import running
+    from tomoglean import queues, running
 
     run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
+    looks_s = getattr(workflow.executor_settings, "init_seconds_before_status_checks", 0)
     try:
         _held.append(running.Hold(Path(), run))
+        if run and looks_s and (trouble := queues.forgets_too_early(looks_s)):
+            sys.stderr.write(f"tomoglean: {trouble}\n")
     except Refused as refusal:
         raise SystemExit(f"tomoglean: {refusal}") from None
 
