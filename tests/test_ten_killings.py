@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 SEED = int(os.environ.get("TOMOGLEAN_KILLINGS", "2019"))
 KILLINGS = 10
 LONG = {"epochs": 60, "steps_per_epoch": 20}
-RESULTS = [breakable.WEIGHTS, trainings.WEIGHTS.replace("final", "final.last")]
+RESULTS = [breakable.WEIGHTS, breakable.WEIGHTS.replace("final", "final.last")]
 
 
 class Killed:
@@ -95,7 +95,7 @@ def test_a_training_killed_ten_times_ends_in_the_same_bits(tmp_path):
     chance = random.Random(SEED)
     calm = breakable.prepare(tmp_path / "calm", **LONG)
     study = breakable.copy(calm, tmp_path / "killed")
-    breakable.here(calm, "--", trainings.WEIGHTS)
+    breakable.here(calm, "--", breakable.WEIGHTS)
 
     drawn = [*FAULTS, *chance.choices(FAULTS, k=KILLINGS - len(FAULTS))]
     chance.shuffle(drawn)
