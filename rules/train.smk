@@ -7,6 +7,7 @@ results/trained/{task}/{round}.weights.h5           the best weights; .last.weig
 results/trained/{task}/{round}.json                 what the network is and was trained on
 results/trained/{task}/{round}.csv                  the learning curve
 results/trained/{task}/{round}.onnx                 the network for inference
+results/trained/{task}/{round}.epoch-{epoch}.h5     checkpoint of a training in parts
 results/trained/{task}/{round}.running-{key}-0.h5   (and -1) what a training goes on from
 results/relabelled/{task}/{volume}.h5               better labels, unsure voxels ignored
 """
@@ -54,9 +55,37 @@ rule augment:
         "../workflow/scripts/augment.py"
 
 
-rule train:
-    """Train a network of one round."""
+rule train_part:
+    """Train a network up to an epoch; the next job goes on from there."""
     input:
+        previous=plan.previous,
+        examples=plan.examples("train"),
+        augmented=plan.examples("train", "augmented"),
+        validation=plan.examples("validate"),
+    output:
+        part="results/trained/{task}/{round}.epoch-{epoch}.h5",
+    log:
+        "logs/train/{task}/{round}.epoch-{epoch}.log",
+    conda:
+        "../envs/tomoglean.yaml"
+    threads: plan.threads
+    resources:
+        **needs("train"),
+        save_minutes=plan.save_minutes,
+    params:
+        settings=settings("train"),
+        start_sha256=plan.start_sha256,
+        classes=plan.classes,
+        seed=plan.seed,
+        code=code("train"),
+    script:
+        "../workflow/scripts/train.py"
+
+
+rule train:
+    """Train a network of one round, or its last stretch."""
+    input:
+        previous=plan.previous,
         examples=plan.examples("train"),
         augmented=plan.examples("train", "augmented"),
         validation=plan.examples("validate"),

@@ -36,6 +36,7 @@ def attempt(
         [examples],
         list(augmented),
         [validation],
+        [],
         {name: str(path) for name, path in outputs(folder).items()},
         key=key,
         save_minutes=save_minutes,
@@ -215,7 +216,7 @@ def crashing(monkeypatch, step):
 
 
 def slots(folder, key=KEY):
-    return parts.Kept({"weights": str(outputs(folder)["weights"])}, key).slots
+    return parts.Kept(str(outputs(folder)["weights"]), key).slots
 
 
 @pytest.mark.slow
@@ -441,7 +442,7 @@ def test_another_processor_is_warned_of_and_told(slices, finished, caplog):
 
 
 def test_what_another_key_keeps_is_not_touched():
-    weights = {"weights": "results/trained/bone/final.weights.h5"}
+    weights = "results/trained/bone/final.weights.h5"
     one, other = (parts.Kept(weights, key * 32) for key in ("ab", "cd"))
     files = {*one.slots, one.note, *other.slots, other.note}
     assert len(files) == 6
@@ -467,7 +468,7 @@ def test_after_nan_the_next_attempt_ends_without_loading_keras(hopeless, tmp_pat
         "from tomoglean import attempts\n"
         f"files = {{'weights': {str(outputs(tmp_path / 'w')['weights'])!r}}}\n"
         "try:\n"
-        f"    attempts.train([], [], [], files, key={KEY!r}, save_minutes=1)\n"
+        f"    attempts.train([], [], [], [], files, key={KEY!r}, save_minutes=1)\n"
         "finally:\n"
         "    assert not {'keras', 'tensorflow', 'h5py'} & set(sys.modules)\n"
     )

@@ -20,6 +20,7 @@ def train(
     examples: Paths,
     augmented: Paths,
     validation: Paths,
+    previous: Paths,
     outputs: Mapping[str, Any],
     *,
     key: str,
@@ -32,8 +33,11 @@ def train(
     ----------
     examples, augmented, validation
         See `training.fit`.
+    previous
+        Checkpoint of the part before, if there is one.
     outputs
-        The files `weights`, `last`, `model` and `curve` of `training.fit`.
+        The files `weights`, `last`, `model` and `curve` of `training.fit`, or the
+        checkpoint `part` of `training.fit_part`.
     key
         Key of the training: what is kept under another one is never used.
     save_minutes
@@ -47,13 +51,19 @@ def train(
         If the training ended with NaN before, does so now, or the disk is full; as
         `training.fit`.
     """
-    kept = parts.Kept(outputs, key)
+    kept = parts.Kept(next(iter(outputs.values())), key)
     refuse_if_hopeless(kept.note)
     from tomoglean import training
 
-    course = training.Course(key, kept.slots, None, float(save_minutes))
+    before = Path(previous[0]) if previous else None
+    course = training.Course(key, kept.slots, before, float(save_minutes))
+    more: dict[str, Any] = {**outputs, "course": course, **settings}
     try:
-        training.fit(examples, augmented, validation, **outputs, course=course, **settings)
+        if "part" in outputs:
+            more["until"] = parts.epoch_of(outputs["part"])
+            training.fit_part(examples, augmented, validation, **more)
+        else:
+            training.fit(examples, augmented, validation, **more)
     except training.Diverged as error:
         write_json({"key": key, "message": str(error)}, kept.note)
         raise

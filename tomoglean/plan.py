@@ -47,6 +47,7 @@ class Plan:
         return {
             "task": ID,
             "volume": ID,
+            "epoch": "[1-9][0-9]*",
             "round": rf"weak(-\d+)?|final(-\d+)?|control-{ID}",
             "use": "train|validate|test",
             "kind": "weak|clean|truth",
@@ -64,16 +65,32 @@ class Plan:
 
     def settings(self, stage: str) -> Callable[[Any], dict[str, Any]]:
         """Hand over `tasks.<task>.<stage>` (of the round's control) and nothing else."""
-        return lambda wildcards: blocks.bare(parts.counted(self._block(stage, wildcards)))
 
-    def _block(self, stage: str, wildcards: Any) -> dict[str, Any]:
-        block = self.study.tasks[wildcards.task]
-        control = self.study.control(wildcards.task, getattr(wildcards, "round", ""))
-        return {**block[stage], **control.get(stage, {})}
+        def of(wildcards: Any) -> dict[str, Any]:
+            round_ = getattr(wildcards, "round", "")
+            return blocks.bare(parts.counted(self._block(stage, wildcards.task, round_)))
+
+        return of
+
+    def _block(self, stage: str, task: str, round_: str) -> dict[str, Any]:
+        control = self.study.control(task, round_).get(stage, {})
+        return {**self.study.tasks[task][stage], **control}
 
     def save_minutes(self, wildcards: Any) -> str:
         """Minutes between two saves of a training; they change nothing in its results."""
-        return str(self._block("train", wildcards)["save_minutes"])
+        return str(self._block("train", wildcards.task, wildcards.round)["save_minutes"])
+
+    def parts(self, task: str, round_: str) -> list[int]:
+        """Epochs at which a training passes from one job to the next."""
+        settings = self._block("train", task, round_)
+        return parts.chain(task, round_, settings, self.study.root)
+
+    def previous(self, wildcards: Any) -> list[str]:
+        """Checkpoint that a job of a training goes on from, if there is one."""
+        task, round_ = wildcards.task, wildcards.round
+        here = getattr(wildcards, "epoch", None)
+        epoch = parts.previous(self.parts(task, round_), here)
+        return [parts.path(task, round_, epoch)] if epoch else []
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint the code a stage reaches, with what its settings choose."""
@@ -432,9 +449,16 @@ class Plan:
             "augment": [
                 f"augmented/{task}/{r}/{v}.h5" for r, use, v in by_use if use == "train"
             ],
-            "train": [f"trained/{task}/{r}.{ending}" for r in rounds for ending in endings],
+            "train": [
+                f"trained/{task}/{r}.{ending}"
+                for r in rounds
+                for ending in (*self._endings_of_parts(task, r), *endings)
+            ],
             "export": [f"trained/{task}/{r}.onnx" for r in rounds],
         }
+
+    def _endings_of_parts(self, task: str, round_: str) -> list[str]:
+        return [f"epoch-{epoch}.h5" for epoch in self.parts(task, round_)]
 
     def _semantic_wanted(self, task: str) -> dict[str, list[str]]:
         wanted = self._training_wanted(task, "sliced")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+from tomoglean.parts import epoch_of
 from tomoglean.plan import Plan
 from tomoglean.simulators import files
 from tomoglean.study import SIMULATED
@@ -45,11 +46,14 @@ class Artefact:
 
     @property
     def at(self) -> SimpleNamespace:
-        """Wildcards of its job: task, round, use, kind, volume, as far as it has them."""
+        """Wildcards of its job: task, round, epoch, use, kind, volume; those it has."""
         folder, *parts = self.path.removeprefix(RESULTS).split("/")
         levels = LEVELS.get(folder, LABELS if len(parts) > 1 else ("volume",))
         parts[-1] = parts[-1].split(".")[0]
-        return SimpleNamespace(**dict(zip(levels, parts, strict=False)))
+        at = dict(zip(levels, parts, strict=False))
+        if epoch := epoch_of(self.path):
+            at["epoch"] = str(epoch)
+        return SimpleNamespace(**at)
 
     @property
     def ending(self) -> str:

@@ -12,6 +12,7 @@ from tomoglean import formats, tables
 from tomoglean.forecast import networks
 from tomoglean.forecast.artefacts import RESULTS, Artefact
 from tomoglean.forecast.extents import Extent
+from tomoglean.parts import epoch_of
 from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
 from tomoglean.study import SIMULATED, slice_numbers
@@ -266,12 +267,20 @@ class Sizes:
         return len(self.study.tasks[task].get("classes", ())) or 2
 
     def trained(self, artefact: Artefact) -> float:
-        """Four bytes a weight; the description is small."""
+        """Four bytes a weight; a part of a training holds its optimizer too."""
+        if epoch_of(artefact.path):
+            return self.checkpoint(artefact)
+        return 3 * HEAD + 4.0 * self._weights(artefact)
+
+    def checkpoint(self, artefact: Artefact) -> float:
+        """Bytes of a checkpoint: weights, two moments, best weights, and running mean."""
+        copies = 4 + bool(self.plan.settings("train")(artefact.at)["ema"])
+        return 4 * HEAD + 4.0 * copies * self._weights(artefact)
+
+    def _weights(self, artefact: Artefact) -> int:
         settings = self.plan.settings("train")(artefact.at)
-        count = networks.weights(
-            settings, self.channels(artefact), self.classes(artefact.at.task)
-        )
-        return 3 * HEAD + 4.0 * count
+        channels, classes = self.channels(artefact), self.classes(artefact.at.task)
+        return networks.weights(settings, channels, classes)
 
     def averaged(self, artefact: Artefact) -> float:
         """Float32 boxes."""

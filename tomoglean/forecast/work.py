@@ -8,6 +8,7 @@ from tomoglean import blocks
 from tomoglean.forecast import networks
 from tomoglean.forecast.artefacts import RESULTS, Artefact
 from tomoglean.forecast.sizes import ZONE, Sizes
+from tomoglean.parts import previous
 
 #: Small kernels reach a third of the speed that the layers of a U-Net reach.
 SMALL_KERNELS = 3
@@ -69,7 +70,7 @@ class Work:
         return self._megabytes(artefact) * (1 if settings["materialise"] else DRAWING)
 
     def _train(self, artefact: Artefact) -> float:
-        """GFLOP of all steps and validations."""
+        """GFLOP of all steps and validations of a training, or of a part of it."""
         at = artefact.at
         settings = self.plan.settings("train")(at)
         steps = settings["steps_per_epoch"] or math.ceil(
@@ -77,7 +78,13 @@ class Work:
         )
         judged = settings["validation_images"] or WINDOWS[self.study.tasks[at.task]["kind"]]
         images = LEARNING * steps * settings["batch"] + judged
-        return float(settings["epochs"] * images) * self._flops_an_image(artefact) / GIGA
+        return float(self._epochs(at) * images) * self._flops_an_image(artefact) / GIGA
+
+    def _epochs(self, at: SimpleNamespace) -> int:
+        """Epochs that a job of a training learns."""
+        last = int(getattr(at, "epoch", self.plan.settings("train")(at)["epochs"]))
+        before = previous(self.plan.parts(at.task, at.round), last)
+        return last - (before or 0)
 
     def _images(self, artefact: Artefact) -> float:
         """Training images of a round, warped copies included."""
@@ -220,7 +227,10 @@ class Work:
         """Bytes that a job writes beside its output and removes, and those of its blocks.
 
         Blocks are packed, but nobody knows how well: votes of a sure network pack best.
+        A training keeps its two latest checkpoints while it runs.
         """
+        if artefact.stage == "train":
+            return 2 * self.sizes.checkpoint(artefact)
         if artefact.stage not in blocks.FOLDERS:
             return 0.0
         parts = self.blocks(artefact)

@@ -14,6 +14,7 @@ attempts.train(
     snakemake.input.examples,
     snakemake.input.augmented,
     snakemake.input.validation,
+    snakemake.input.previous,
     dict(snakemake.output),
     key=training_key(snakemake),
     save_minutes=snakemake.resources.save_minutes,
