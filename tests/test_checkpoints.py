@@ -104,10 +104,12 @@ def undisturbed(slices, tmp_path_factory):
 # -- the same bits -------------------------------------------------------------------
 
 
-def interrupted(folder, examples, patch, **when):
+def interrupted(folder, examples, patch, *, step=None, validation=None, **settings):
     """Break a training off and say where it was saved."""
-    with told_to_end(patch, **when), pytest.raises(training.Interrupted) as ended:
-        attempt(folder, *examples, **SOFT)
+    number = settings.pop("number", signal.SIGTERM)
+    when = told_to_end(patch, step=step, validation=validation, number=number)
+    with when, pytest.raises(training.Interrupted) as ended:
+        attempt(folder, *examples, **(settings or SOFT))
     return str(ended.value).partition(";")[0]
 
 

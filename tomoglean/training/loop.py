@@ -12,7 +12,7 @@ import keras
 from tomoglean import networks
 from tomoglean.networks import losses, store, unet
 from tomoglean.provenance import Refused
-from tomoglean.training import checkpoints, machine
+from tomoglean.training import checkpoints, machine, sharing
 from tomoglean.training.batches import Framing
 from tomoglean.training.examples import Pool
 from tomoglean.training.keeping import Course, Keeper
@@ -161,13 +161,14 @@ def _prepare(
         store.fill(model, settings.start_from)
     make = losses.weighted_cross_entropy if pool.patches else losses.dice_cross_entropy
     loss = make(settings.class_weights)
-    model.compile(_optimizer(settings, steps), loss, jit_compile=settings.jit)
-    model.optimizer.build(model.trainable_variables)
+    learner = sharing.learner(model, settings)
+    learner.compile(_optimizer(settings, steps), loss, jit_compile=settings.jit)
+    learner.optimizer.build(model.trainable_variables)
     batches = fixed(validation, framing, settings.batch, settings.validation_images)
     judge = Judge(batches, loss, len(classes), pool.patches)
     return Run(
         *(model, architecture, pool, validation, judge, framing, steps, classes, settings),
-        keeper,
+        *(keeper, learner),
     )
 
 

@@ -35,6 +35,17 @@ def threads(asked: int) -> int:
     return int(tf.config.threading.get_intra_op_parallelism_threads())
 
 
+def devices() -> list[str]:
+    """Name the processors that can share a batch: the GPUs, or else the CPUs."""
+    if keras.backend.backend() != "tensorflow":
+        return []
+    import tensorflow as tf
+
+    listed = tf.config.list_logical_devices
+    found = listed("GPU") or listed("CPU")
+    return [":".join(device.name.split(":")[-2:]) for device in found]
+
+
 def processor() -> str:
     """Name the processor that learns: the GPU, or else the type of the CPU."""
     return _gpu() or _cpu()

@@ -79,6 +79,7 @@ class Run:
     classes: Sequence[str]
     settings: Settings
     keeper: Keeper
+    learner: Any
     at: Progress = field(default_factory=Progress)
     best: list[Array] = field(default_factory=list)
 
@@ -121,7 +122,7 @@ class Run:
             return self.framing.assemble(self.pool, chosen, "train", epoch, step)
 
         for images, labels in ahead(make, self.steps, at.step):
-            at.loss = float(self.model.train_on_batch(images, labels))
+            at.loss = float(self.learner.train_on_batch(images, labels))
             at.step += 1
             if not math.isfinite(at.loss):
                 self.refuse("loss")
@@ -165,7 +166,7 @@ class Run:
         """Put the running mean of the weights in place; return the raw ones."""
         raw: list[Array] = self.model.get_weights()
         if self.settings.ema:
-            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            self.learner.optimizer.finalize_variable_values(self.model.trainable_variables)
         return raw
 
     def is_better(self, found: dict[str, float | None]) -> bool:
@@ -222,7 +223,7 @@ class Run:
 
     def _variables(self) -> tuple[list[Any], list[Any]]:
         """Variables of the network, states of random numbers included, and optimizer."""
-        return self.model.variables, self.model.optimizer.variables
+        return self.model.variables, self.learner.optimizer.variables
 
     def resume(self, until: int) -> None:
         """Go on from the newest checkpoint that lies not beyond an epoch, if there is one.

@@ -43,6 +43,8 @@ class Settings:
         Compile with XLA.
     threads
         Threads of one operation; part of the result.
+    devices
+        GPUs of one machine that share every batch; part of the result.
     start_from
         Weights file of an older training with the same architecture.
     """
@@ -69,4 +71,5 @@ class Settings:
     validation_images: int | None = None
     jit: bool = False
     threads: int = 1
+    devices: int = 1
     start_from: str | None = None
