@@ -26,6 +26,7 @@ NODES = {
     "gpu1": ("AMD,A100,GPU,GPUx1", "gpu:a100:1"),
     "gpu2": ("INTEL,V100,GPU,GPUx1", "gpu:v100:1"),
 }
+READY = ("idle", "mixed", "allocated", "completing")
 PROGRAMS = ("slurmctld", "slurmd", "squeue", "munged")
 CONF = """
 ClusterName=tomoglean
@@ -84,7 +85,7 @@ def environment() -> dict[str, str]:
 
 
 def start() -> None:
-    """Start what does not run yet; return when all nodes wait for jobs."""
+    """Start what does not run yet; return when all nodes take jobs."""
     for folder in ("state", "bin", *[f"spool.{name}" for name in NODES]):
         (FOLDER / folder).mkdir(parents=True, exist_ok=True)
     _write_settings()
@@ -93,7 +94,7 @@ def start() -> None:
         _run("slurmctld")
     for name in NODES:
         up(name)
-    _until(lambda: _idle() == len(NODES), "all nodes to be idle")
+    _until(lambda: _ready() == len(NODES), "all nodes to be ready")
 
 
 def _write_settings() -> None:
@@ -202,10 +203,9 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _idle() -> int:
-    return (
-        _ask("sinfo", "-h", "-N", "-p", "allcpu,allgpu", "-o", "%T").split().count("idle")
-    )
+def _ready() -> int:
+    states = _ask("sinfo", "-h", "-N", "-p", "allcpu,allgpu", "-o", "%T").split()
+    return sum(state in READY for state in states)
 
 
 def _ask(*words: str) -> str:
