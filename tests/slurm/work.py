@@ -14,6 +14,8 @@ history = Path("history") / name
 def note(text):
     with history.open("a") as file:
         file.write(f"{text}\n")
+    with Path("times").open("a") as file:
+        file.write(f"{time.time():.1f} {name} {text}\n")
 
 
 def order():
