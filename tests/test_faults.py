@@ -17,7 +17,7 @@ WHOLE = "".join(f"{number}\n" for number in range(10))
 
 def attempts(study, name):
     """Return job, node and first count of each attempt."""
-    return [tuple(line.split()[1:]) for line in study.began(name)]
+    return [tuple(line.split()[1:4]) for line in study.began(name)]
 
 
 def tomoglean(study, word):

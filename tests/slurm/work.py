@@ -41,9 +41,7 @@ if writer.exists() and alive(int(writer.read_text() or 0)):
 writer.write_text(str(os.getpid()))
 deaf = order() == "deaf" and attempts == 0
 signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else end)
-note(
-    f"began {job} {os.environ.get('SLURMD_NODENAME')} {count} {snakemake.resources.mem_mb}"
-)
+note(f"began {job} {os.environ.get('SLURMD_NODENAME')} {count}")
 if order().startswith("fail") and attempts < int(order().split()[1]):
     writer.unlink()
     sys.exit(1)
