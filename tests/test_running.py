@@ -151,6 +151,22 @@ def test_a_run_elsewhere_is_known_by_its_heartbeat(study, facts, ago_s, alive):
     assert holder.is_alive(study) is alive
 
 
+@pytest.mark.parametrize(
+    ("jobs", "silent", "alive"),
+    [("76\n78\n", False, False), ("77\n", False, True), ("", True, True)],
+)
+def test_a_run_inside_a_job_elsewhere_ends_with_the_job(study, slurm, jobs, silent, alive):
+    (slurm / "jobs").write_text(jobs)
+    if silent:
+        (slurm / "silent").touch()
+    assert held(study, host="elsewhere", inside="77").is_alive(study) is alive
+
+
+def test_a_run_knows_the_job_it_is_in(study, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert running.Holder.here().inside == "77"
+
+
 def test_a_damaged_note_is_refused_with_what_to_do(study):
     (study / ".tomoglean").mkdir()
     (study / running.HOLDER).write_text("{")

@@ -51,6 +51,16 @@ def _job(line: str) -> Job:
     return Job(number, state, spent, limit, where, "" if what == "(null)" else what)
 
 
+def is_over(number: str) -> bool:
+    """Say whether a job has ended for sure; no number, or no answer, is no."""
+    try:
+        return (
+            bool(number) and number not in _ask("squeue", "--noheader", "-o", "%A").split()
+        )
+    except Refused:
+        return False
+
+
 def cancel(jobs: Sequence[Job]) -> None:
     """End jobs as SLURM does: a signal first, so that a training saves."""
     if jobs:

@@ -45,6 +45,8 @@ class Holder:
         Who started it and when, in local time.
     runs
         Names of the SLURM jobs that are its own, or that it still has to end.
+    inside
+        The SLURM job that the run itself is in, if any.
     """
 
     host: str
@@ -55,6 +57,7 @@ class Holder:
     user: str
     since: str
     runs: tuple[str, ...] = ()
+    inside: str = ""
 
     @classmethod
     def here(cls, *runs: str) -> "Holder":
@@ -68,6 +71,7 @@ class Holder:
             user=_user(),
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
             runs=runs,
+            inside=os.environ.get("SLURM_JOB_ID", ""),
         )
 
     def is_near(self) -> bool:
@@ -80,7 +84,7 @@ class Holder:
         if self.is_near():
             same_start = self.boot == Holder.here().boot
             return same_start and self.born == processes.born(self.process) != ""
-        return _silence_s(root) < SILENT_S
+        return _silence_s(root) < SILENT_S and not queues.is_over(self.inside)
 
     def told(self) -> str:
         """Name it in words."""
