@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -191,6 +192,31 @@ def test_slabs_with_halo_equal_the_whole():
 
 
 # Cleaning
+
+
+@pytest.mark.parametrize("reach_nm", [3.0, 11.0, 500.0])
+def test_tiles_with_halo_equal_the_whole(monkeypatch, reach_nm):
+    mask = np.random.default_rng(4).random((70, 83, 21)) < 0.001
+    edges = (2.0, 1.0, 1.5)
+    expected = ndimage.distance_transform_edt(~mask, sampling=edges).astype(np.float32)
+    expected[expected > reach_nm] = np.inf
+    monkeypatch.setattr(masks, "MOST_AT_ONCE", 1)
+    found = np.concatenate([part for _, part in masks.distances(mask, edges, reach_nm)])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_memory_of_distances_is_bounded_however_large_the_slices(monkeypatch):
+    mask = np.zeros((64, 900, 16), bool)
+    mask[::7, ::7, ::7] = True
+    peaks = []
+    for most in (1 << 24, 1 << 16):
+        monkeypatch.setattr(masks, "MOST_AT_ONCE", most)
+        tracemalloc.start()
+        for _ in masks.distances(mask, (1.0, 1.0, 1.0), 2.0):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 6 * mask.size + 100 * (1 << 16) < peaks[0]
 
 
 def test_small_pieces_are_dropped_by_volume_not_by_voxels():

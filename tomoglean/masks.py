@@ -1,12 +1,12 @@
 """Membranes as a place to search: clean mask, signed distance, direction outward.
 
-What is local (closing, distance) is done at full resolution, in slabs with a halo. Which
+What is local (closing, distance) is done at full resolution, in tiles with a halo. Which
 side is inside is no local question, and the missing wedge leaves every cell open at top
 and bottom; it is answered on a coarse isotropic grid, which is small for any tomogram. The
 cell is taken as convex: its inside is the convex hull of its membrane pieces. Of the two
 directions normal to the membrane, that away from the hull's centre is outward: right on
 every convex surface, also on a piece of one. In memory at once: the mask (1 byte a voxel),
-its components (4 bytes a voxel), the coarse grid and one slab.
+its components (4 bytes a voxel), the coarse grid, one slab and one tile.
 """
 
 import math
@@ -30,6 +30,8 @@ Edges = tuple[float, float, float]
 EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 ONE = 127
 MOST_COARSE_VOXELS = 2e7
+#: Voxels whose distances are computed at once, at 60 bytes each.
+MOST_AT_ONCE = 1 << 24
 FAR_NM = 1e6
 
 
@@ -197,7 +199,9 @@ def clean(
     if closing_nm > 0:
         membrane = membrane | close(membrane, voxel_nm, closing_nm)
     pieces, number = ndimage.label(membrane, EVERY_NEIGHBOUR)
-    sizes = np.bincount(pieces.ravel(), minlength=number + 1)
+    sizes = np.zeros(number + 1, np.int64)
+    for slab in volumes.slabs(len(pieces)):
+        sizes += np.bincount(pieces[slab].ravel(), minlength=number + 1)
     keep = sizes * math.prod(voxel_nm) >= min_volume_nm3
     keep[0] = False
     kept: Bools = keep[pieces]
@@ -240,17 +244,33 @@ def distances(
     slice, ndarray of float32
         The slab and its distances in nm between voxel centres.
     """
-    halo = math.ceil(reach_nm / voxel_nm[0])
+    halo = [math.ceil(reach_nm / edge) for edge in voxel_nm]
     for slab in volumes.slabs(len(mask)):
-        low = max(0, slab.start - halo)
-        block = ~mask[low : slab.stop + halo]
-        if block.all():
-            yield slab, np.full(mask[slab].shape, np.inf, np.float32)
-            continue
-        whole = ndimage.distance_transform_edt(block, sampling=voxel_nm)
-        own = whole[slab.start - low : slab.stop - low].astype(np.float32)
-        own[own > reach_nm] = np.inf
-        yield slab, own
+        around = (slab.stop - slab.start + 2 * halo[0]) * mask.shape[2]
+        rows = max(1, 2 * halo[1], MOST_AT_ONCE // around - 2 * halo[1])
+        found = np.empty(mask[slab].shape, np.float32)
+        for tile in volumes.slabs(mask.shape[1], rows):
+            found[:, tile] = _distances(mask, (slab, tile), voxel_nm, halo)
+        found[found > reach_nm] = np.inf
+        yield slab, found
+
+
+def _distances(
+    mask: Bools, tile: tuple[slice, slice], voxel_nm: Edges, halo: Sequence[int]
+) -> Floats:
+    """Distances in a tile of z and y; those beyond its halo are wrong, and never less."""
+    low = [max(0, part.start - reach) for part, reach in zip(tile, halo, strict=False)]
+    high = [part.stop + reach for part, reach in zip(tile, halo, strict=False)]
+    block = ~mask[low[0] : high[0], low[1] : high[1]]
+    z, y = (
+        slice(part.start - first, part.stop - first)
+        for part, first in zip(tile, low, strict=True)
+    )
+    if block.all():
+        return np.full(block[z, y].shape, np.inf, np.float32)
+    whole = ndimage.distance_transform_edt(block, sampling=voxel_nm)
+    own: Floats = whole[z, y].astype(np.float32)
+    return own
 
 
 def between(
