@@ -37,14 +37,18 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[256, 128, 128])
     parser.add_argument("--axes", nargs="+", default=["z", "y", "x"])
     parser.add_argument("--numbers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--smooth-nm", type=float, default=20.0)
+    parser.add_argument("--smooth-nm", type=float, default=6.0)
+    parser.add_argument("--stages", nargs="+", default=["segment", "classify"])
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("tomoglean").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
-        told(f"segment along {' '.join(asked.axes)}", segmenter(asked, folder), asked)
-        told(f"classify, smooth_nm {asked.smooth_nm}", classifier(asked, folder), asked)
+        if "segment" in asked.stages:
+            title = f"segment along {' '.join(asked.axes)}"
+            told(title, segmenter(asked, folder), asked)
+        if "classify" in asked.stages:
+            told(f"classify, smooth_nm {asked.smooth_nm}", classifier(asked, folder), asked)
 
 
 def segmenter(asked: argparse.Namespace, folder: Path) -> Job:
@@ -68,14 +72,17 @@ def classifier(asked: argparse.Namespace, folder: Path) -> Job:
     """Return the work of `classify` for the first detection task of a study."""
     known = study.read(asked.study)
     task = known.of_kind("detection")[0]
-    results, volume = asked.study / "results", known.volumes_of(task)[0]
+    results, volume = asked.study / "results", known.labelled(task, use="train")[0]
     larger(results / "converted" / f"{volume}.h5", folder / "t.h5", asked)
     larger(results / "masked" / task / f"{volume}.h5", folder / "m.h5", asked)
     model = results / "trained" / task / "final"
     found = classification.load(model.with_suffix(".onnx"), model.with_suffix(".json"))
     sample = known.tasks[task]["sample"]
-    look = {name: sample[name] for name in ("thickness_nm", "neighbours")}
-    settings = {**look, "smooth_nm": asked.smooth_nm}
+    settings = {
+        "thickness_nm": sample["thickness_nm"],
+        "neighbours": int(found.session.get_inputs()[0].shape[3]) // 2,
+        "smooth_nm": asked.smooth_nm,
+    }
 
     def work(output: Path, **who: Any) -> None:
         paths = (folder / "t.h5", folder / "m.h5")

@@ -259,6 +259,21 @@ def test_touched_inputs_of_removed_blocks_run_nothing(shared, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_volume_is_shared_by_the_size_that_the_check_found(tmp_path):
+    checkout = copy_checkout(tmp_path / "checkout")
+    folder = write_study(tmp_path / "study")
+    for name in INPUTS:
+        provenance.write_text(name, folder / "results" / name)
+    share_classify(folder, "{block_gvoxels: 0.001}")
+    only = ("--allowed-rules", "check", *ONLY[1:], SCORES.format("v"))
+    done = snakemake(checkout, folder, *only, FAKE_SHAPE="[100, 100, 250]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = {log.name for log in (folder / "logs" / "classify").rglob("v.block-*")}
+    assert logs == {f"v.block-{n}-of-3.log" for n in (1, 2, 3)}
+    assert planned(checkout, folder, *only) == Counter()
+
+
+@pytest.mark.slow
 def test_jobs_that_share_make_the_artefact_of_one_job(tmp_path):
     """The real scripts, run by Snakemake, alone and in three."""
     checkout = copy_checkout(tmp_path / "checkout")

@@ -1,5 +1,7 @@
 """Claims about blocks: any number of jobs makes the same file; no wrong block passes."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -321,3 +323,20 @@ def test_scores_of_another_mask_are_refused(source, mask, tmp_path):
 def test_damage_is_told_in_one_line():
     refusal = gathering.damaged("b.h5", OSError("two\nlines"))
     assert "\n" not in str(refusal)
+
+
+def test_memory_of_gathering_stays_below_the_votes(tmp_path):
+    shape = (128, 640, 64)  # votes of 31 MB an axis
+    with volumes.create(
+        tmp_path / "v.h5", {"data": (shape, np.float32)}, voxel_nm=VOXEL_NM, **GREY
+    ):
+        pass
+    run = segmenter(tmp_path / "v.h5", axes=["x", "z"], memory_gb=0.001)
+    parts = [tmp_path / f"{n}-of-2.h5" for n in (1, 2)]
+    for part in parts:
+        run(part, block=part.stem)
+    tracemalloc.start()
+    run(tmp_path / "o.h5", blocks=parts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6

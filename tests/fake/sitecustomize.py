@@ -2,7 +2,8 @@
 
 Python imports this file at start when its folder is on PYTHONPATH. It lets the tests walk
 the real Snakefile, rules and rerun logic over a whole study in seconds. A rule named in
-FAKE_FAIL fails instead; FAKE_FREE says how many bytes are free on every disk.
+FAKE_FAIL fails instead; FAKE_FREE says how many bytes are free on every disk, FAKE_SHAPE
+what shape every volume has.
 """
 
 import json
@@ -18,7 +19,9 @@ END = "######## snakemake preamble end #########"
 def output_text(name: str, params: dict) -> str:
     if "/checked/" in name:
         broken = os.environ.get("FAKE_REFUSE", "-") in name
-        return json.dumps({"verdict": "refused" if broken else "ok", "messages": []})
+        shape = json.loads(os.environ.get("FAKE_SHAPE", "null"))
+        verdict = "refused" if broken else "ok"
+        return json.dumps({"verdict": verdict, "messages": [], "shape": shape})
     return json.dumps({"made": name, "params": params}, default=str)
 
 
