@@ -1,10 +1,15 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-from tomoglean.stage import before, needs, open_plan, release, report, tidy
+import math
+from functools import partial
+
+from tomoglean.stage import before, demands_of, needs, open_plan, release, report, tidy
 
 tidy(workflow)
 plan = open_plan(config, checkpoints)
 settings, code = plan.settings, plan.code
+demands = demands_of(workflow, plan)
+needs, together = partial(needs, demands=demands), demands.together
 
 
 wildcard_constraints:

@@ -43,6 +43,8 @@ rule sample:
         samples="results/sampled/{task}/{round}/{use}/{volume}.h5",
     log:
         "logs/sample/{task}/{round}/{use}/{volume}.log",
+    group:
+        together("examples", most_mb=math.inf)
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -68,6 +70,8 @@ rule classify:
         scores="results/classified/{task}/{round}/{volume}.h5",
     log:
         "logs/classify/{task}/{round}/{volume}.log",
+    group:
+        together("search")
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -113,6 +117,8 @@ rule pick:
         picks="results/picked/{task}/{round}/{volume}.csv",
     log:
         "logs/pick/{task}/{round}/{volume}.log",
+    group:
+        together("search")
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -139,6 +145,7 @@ rule evaluate_picks:
         "logs/evaluate/{task}.log",
     wildcard_constraints:
         task=plan.any_of("detection"),
+    localrule: True
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -162,6 +169,7 @@ rule publish:
         picks="results/published/{task}/{volume}.csv",
     log:
         "logs/publish/{task}/{volume}.log",
+    localrule: True
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -181,6 +189,7 @@ rule publish_as:
         published="results/published/{task}/{volume}.{ending}",
     log:
         "logs/publish/{task}/{volume}.{ending}.log",
+    localrule: True
     conda:
         "../envs/tomoglean.yaml"
     resources:

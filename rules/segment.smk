@@ -22,6 +22,8 @@ rule segment:
         segmented="results/segmented/{task}/{round}/{volume}.h5",
     log:
         "logs/segment/{task}/{round}/{volume}.log",
+    group:
+        together("predict")
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -63,6 +65,8 @@ rule measure:
         measured="results/measured/{task}/{volume}.json",
     log:
         "logs/measure/{task}/{volume}.log",
+    group:
+        together("predict")
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -117,6 +121,8 @@ rule publish_volume:
         published="results/published/{task}/{volume}.{layer}.{form}",
     log:
         "logs/publish/{task}/{volume}.{layer}.{form}.log",
+    group:
+        together("predict")
     conda:
         "../envs/tomoglean.yaml"
     resources:

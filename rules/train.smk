@@ -22,6 +22,8 @@ rule slice:
         slices="results/sliced/{task}/{round}/{use}/{volume}.h5",
     log:
         "logs/slice/{task}/{round}/{use}/{volume}.log",
+    group:
+        together("examples", most_mb=math.inf)
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -43,6 +45,8 @@ rule augment:
         augmented="results/augmented/{task}/{round}/{volume}.h5",
     log:
         "logs/augment/{task}/{round}/{volume}.log",
+    group:
+        together("examples", most_mb=math.inf)
     conda:
         "../envs/tomoglean.yaml"
     resources:

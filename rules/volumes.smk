@@ -82,6 +82,7 @@ rule convert_points:
         checked="results/checked/{task}/{use}/points/{volume}.json",
     log:
         "logs/convert/{task}/{use}/points/{volume}.log",
+    retries: 0
     conda:
         "../envs/tomoglean.yaml"
     resources:

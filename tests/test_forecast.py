@@ -390,9 +390,11 @@ def test_twice_the_epochs_take_twice_as_long(plain):
     assert seconds[1] == pytest.approx(2 * seconds[0])
 
 
-def test_the_cluster_and_the_forecast_ask_for_the_same_memory():
+def test_the_cluster_and_the_forecast_ask_for_the_same_memory(tmp_path):
+    (tmp_path / "input").write_bytes(b"")
+    os.truncate(tmp_path / "input", 100_000_000)
     for verb, cost in costs.COSTS.items():
-        asked = stage.needs(verb)["mem_mb"](None, SimpleNamespace(size_mb=100.0), 2)
+        asked = stage.needs(verb)["mem_mb"](None, [tmp_path / "input"], 2)
         assert asked == cost.memory_mb(100.0, 2)
     assert costs.of("train").memory_mb(1e9) == costs.MOST_MB
 

@@ -11,7 +11,7 @@ LAYERS = [
     {"benchmarks"},
     {"phantoms"},
     {"stage"},
-    {"preflight"},
+    {"preflight", "demands"},
     {"forecast"},
     {"plan", "quicklook"},
     {"report", "checks", "reference"},
@@ -25,7 +25,7 @@ LAYERS = [
     {"gathering"},
     {"study"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
-    {"chunks", "steps", "parts", "running", "leftovers"},
+    {"chunks", "steps", "parts", "running", "leftovers", "codebook", "devices"},
     {"blocks", "queues", "processes"},
     {"provenance", "fingerprint", "costs"},
 ]

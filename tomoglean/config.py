@@ -176,7 +176,8 @@ Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
 def read_schema(name: str) -> dict[str, Any]:
     """Read one schema file by its name."""
     text = (SCHEMAS / f"{name}.yaml").read_text(encoding="utf-8")
-    schema: dict[str, Any] = yaml.safe_load(text)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where it is
+    schema: dict[str, Any] = yaml.load(text, Loader=loader)  # noqa: S506 - it is a safe one
     return schema
 
 

@@ -23,7 +23,7 @@ from tomoglean import (
     study,
     tables,
 )
-from tomoglean.fingerprint import fingerprint
+from tomoglean.codebook import remembered
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
 
@@ -527,7 +527,7 @@ class Plan:
 
 @cache
 def _fingerprint(stage: str, uses: tuple[str, ...]) -> str:
-    return fingerprint(SCRIPTS / f"{stage}.py", root=ROOT, uses=uses)
+    return remembered(SCRIPTS / f"{stage}.py", root=ROOT, uses=uses)
 
 
 def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:

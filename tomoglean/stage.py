@@ -7,20 +7,23 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import blocks, costs, provenance
+from tomoglean import blocks, costs, devices, provenance
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
+    from tomoglean.demands import Demands
     from tomoglean.plan import Plan
     from tomoglean.running import Hold
 
 RECORDS = Path("results/provenance")
+GPU = "gpu"
 NOTHING_YET = (
     "config/volumes.tsv holds no volume yet: try `python -m tomoglean check FILE`, "
     "then add a row for it"
@@ -79,12 +82,14 @@ def before(workflow: Any, plan: "Plan") -> None:
     """
     if not workflow.is_main_process or workflow.touch:
         return
-    if workflow.executor_plugin.name == "slurm" and "tensorflow_cpu" in _versions():
+    jobs = list(workflow.dag.needrun_jobs())
+    asking = {job.rule.name for job in jobs if job.resources.get("device") == GPU}
+    if asking and devices.cpu_only():
         raise SystemExit(
-            "tomoglean: --profile slurm: expected the GPU environment, found "
-            "tensorflow-cpu; run `make setup GPU=1` in the checkout, then start again"
+            f"tomoglean: {', '.join(sorted(asking))}: expected the GPU environment (the "
+            "profile says device: gpu), found tensorflow-cpu; run `make setup GPU=1` in "
+            "the checkout, then start again, or set `device: cpu` in the profile"
         )
-    jobs = workflow.dag.needrun_jobs()
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
     hold(workflow)
 
@@ -142,18 +147,59 @@ def report(plan: "Plan", outcome: str) -> None:
 # -- resources -----------------------------------------------------------------------
 
 
-def needs(stage: str) -> dict[str, Any]:
-    """Resources of a stage: memory by input and attempt, time by attempt."""
+def demands_of(workflow: Any, plan: "Plan") -> "Demands":
+    """Tell what jobs will ask a cluster for; only the submitting process forecasts."""
+    from tomoglean.demands import Demands
+
+    chosen = workflow.resource_settings.overwrite_resources.items()
+    on_gpu = tuple(rule for rule, words in chosen if _word(words, "device") == GPU)
+    return Demands(plan, estimate=workflow.is_main_process, on_gpu=on_gpu)
+
+
+def _word(resources: Any, name: str) -> Any:
+    """Text of a resource as the profile or `--set-resources` gives it."""
+    found = resources.get(name)
+    return str(getattr(found, "raw", found)).strip("\"'")
+
+
+def needs(stage: str, demands: "Demands | None" = None) -> dict[str, Any]:
+    """Resources of a stage.
+
+    Parameters
+    ----------
+    stage
+        Verb of the stage.
+    demands
+        What the jobs of the study need; None: the usual time of the stage.
+
+    Returns
+    -------
+    dict
+        Memory by input and attempt, time by work and attempt, and the device: every
+        stage computes on CPUs unless a profile says `device: gpu`.
+    """
     cost = costs.of(stage)
 
     def mem_mb(wildcards: Any, input: Any, attempt: int) -> int:
-        return cost.memory_mb(input.size_mb, attempt)
+        input_mb = _megabytes(input)
+        if input_mb is None:  # the steps before it are still to run
+            input_mb = demands.input_mb(stage, wildcards) if demands else 0.0
+        return cost.memory_mb(input_mb, attempt)
 
     def runtime(wildcards: Any, attempt: int) -> int:
-        return cost.minutes * attempt
+        if demands is None:
+            return cost.runtime(None, attempt)
+        return demands.minutes(stage, wildcards, attempt)
 
-    device = "gpu" if stage == "train" else "cpu"
-    return {"mem_mb": mem_mb, "runtime": runtime, "device": device}
+    return {"mem_mb": mem_mb, "runtime": runtime, "device": "cpu"}
+
+
+def _megabytes(files: Iterable[Any]) -> float | None:
+    """Size of files; None if one is not there yet (Snakemake's own tells no dry run)."""
+    try:
+        return sum(os.path.getsize(str(file)) for file in files) / 1e6
+    except OSError:
+        return None
 
 
 # -- scripts -------------------------------------------------------------------------
@@ -171,6 +217,8 @@ def begin(snakemake: Any) -> None:
     )
     log.info("rule %s for %s", snakemake.rule, ", ".join(snakemake.output))
     _Run(snakemake)
+    if getattr(snakemake.resources, "device", None) == GPU:
+        devices.refuse_without_gpu(snakemake.rule)
 
 
 class _Run:
