@@ -52,7 +52,7 @@ class Demands:
         if not job:
             return None
         try:
-            return float(self._forecast[1].of(job))
+            return float(self._forecast[1].of(job)) / _shared_by(wildcards)
         except Exception as error:  # a forecast that fails must stop no run
             log.info("no forecast of %s: %s", stage, error)
             return None
@@ -130,6 +130,11 @@ class Demands:
             return voxels * BYTES_A_VOXEL / 1e6
         file = tables.locate(path, self.plan.study.root)
         return file.stat().st_size / 1e6 if file.is_file() else math.inf
+
+
+def _shared_by(wildcards: Any) -> int:
+    """How many jobs share the work: block 3-of-4 is one of four."""
+    return int(getattr(wildcards, "block", "1-of-1").rpartition("-")[2])
 
 
 def _name(stage: str, levels: Any) -> tuple[str, ...]:
