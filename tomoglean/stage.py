@@ -83,8 +83,7 @@ def before(workflow: Any, plan: "Plan") -> None:
     if not workflow.is_main_process or workflow.touch:
         return
     jobs = list(workflow.dag.needrun_jobs())
-    asking = {job.rule.name for job in jobs if job.resources.get("device") == GPU}
-    if asking and devices.cpu_only():
+    if asking := {job.rule.name for job in jobs if asks_in_vain(job)}:
         raise SystemExit(
             f"tomoglean: {', '.join(sorted(asking))}: expected the GPU environment (the "
             "profile says device: gpu), found tensorflow-cpu; run `make setup GPU=1` in "
@@ -115,6 +114,11 @@ def release() -> None:
             _held.pop().release()
         except Exception as error:
             sys.stderr.write(f"tomoglean: {error}\n")
+
+
+def asks_in_vain(job: Any) -> bool:
+    """Whether a job asks for a GPU that the installed TensorFlow cannot use."""
+    return bool(job.resources.get("device") == GPU) and devices.cpu_only()
 
 
 def _make_sure_of_room(plan: "Plan", asked: set[str]) -> None:
