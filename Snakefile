@@ -1,15 +1,11 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-import math
-from functools import partial
-
-from tomoglean.stage import before, demands_of, needs, open_plan, release, report, tidy
+from tomoglean.stage import before, open_plan, release, report, resources, tidy
 
 tidy(workflow)
 plan = open_plan(config, checkpoints)
 settings, code = plan.settings, plan.code
-demands = demands_of(workflow, plan)
-needs, together = partial(needs, demands=demands), demands.together
+needs, together = resources(workflow, plan)
 
 
 wildcard_constraints:

@@ -44,7 +44,7 @@ rule sample:
     log:
         "logs/sample/{task}/{round}/{use}/{volume}.log",
     group:
-        together("examples", most_mb=math.inf)
+        together("examples", brief=True)
     conda:
         "../envs/tomoglean.yaml"
     resources:

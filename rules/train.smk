@@ -23,7 +23,7 @@ rule slice:
     log:
         "logs/slice/{task}/{round}/{use}/{volume}.log",
     group:
-        together("examples", most_mb=math.inf)
+        together("examples", brief=True)
     conda:
         "../envs/tomoglean.yaml"
     resources:
@@ -46,7 +46,7 @@ rule augment:
     log:
         "logs/augment/{task}/{round}/{volume}.log",
     group:
-        together("examples", most_mb=math.inf)
+        together("examples", brief=True)
     conda:
         "../envs/tomoglean.yaml"
     resources:

@@ -88,9 +88,7 @@ class Demands:
 
     # -- whom a job runs with --------------------------------------------------------
 
-    def together(
-        self, chain: str, most_mb: float = SMALL_MB
-    ) -> Callable[[Any], str | None]:
+    def together(self, chain: str, *, brief: bool = False) -> Callable[[Any], str | None]:
         """Put the steps of one volume into one job of the cluster.
 
         Never those of several volumes: one of them that fails would take the others
@@ -101,8 +99,9 @@ class Demands:
         ----------
         chain
             What the steps are together, such as predict.
-        most_mb
-            Size of the largest raw file whose steps share a job, in MB.
+        brief
+            Whether no step lasts long; if one may, a volume whose raw file has more than
+            `SMALL_MB` keeps a job for every step.
 
         Returns
         -------
@@ -111,7 +110,7 @@ class Demands:
         """
 
         def of(wildcards: Any) -> str | None:
-            if self.raw_mb(wildcards.volume) > most_mb:
+            if not brief and self.raw_mb(wildcards.volume) > SMALL_MB:
                 return None
             round_ = getattr(wildcards, "round", "final")
             return "-".join([chain, wildcards.task, round_, wildcards.volume])

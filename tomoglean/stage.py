@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -151,13 +152,19 @@ def report(plan: "Plan", outcome: str) -> None:
 # -- resources -----------------------------------------------------------------------
 
 
-def demands_of(workflow: Any, plan: "Plan") -> "Demands":
-    """Tell what jobs will ask a cluster for; only the submitting process forecasts."""
+def resources(
+    workflow: Any, plan: "Plan"
+) -> tuple[Callable[[str], dict[str, Any]], Callable[..., Any]]:
+    """Hand the Snakefile what rules ask a cluster for: `needs` and `together`.
+
+    Only the process that submits forecasts what jobs need.
+    """
     from tomoglean.demands import Demands
 
     chosen = workflow.resource_settings.overwrite_resources.items()
     on_gpu = tuple(rule for rule, words in chosen if _word(words, "device") == GPU)
-    return Demands(plan, estimate=workflow.is_main_process, on_gpu=on_gpu)
+    demands = Demands(plan, estimate=workflow.is_main_process, on_gpu=on_gpu)
+    return partial(needs, demands=demands), demands.together
 
 
 def _word(resources: Any, name: str) -> Any:
