@@ -314,6 +314,16 @@ def test_changed_code_under_an_old_time_is_seen(sources):
     assert remembered(sources) != first
 
 
+def test_what_is_edited_while_it_is_read_is_not_remembered(sources, monkeypatch):
+    def edit(script, **_):
+        script.write_text("from tomoglean import work\n\nwork.do(2)\n")
+        return "of nobody knows which code"
+
+    monkeypatch.setattr(codebook, "fingerprint", edit)
+    remembered(sources)
+    assert not codebook.BOOK.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"sources": 1}'])
 def test_a_damaged_book_is_forgotten(sources, text):
     first = remembered(sources)

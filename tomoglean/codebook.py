@@ -41,8 +41,9 @@ def remembered(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
     name = " ".join([script.stem, *uses])
     if name not in known:
         known[name] = fingerprint(script, root=root, uses=uses)
-        with contextlib.suppress(OSError):  # a study that cannot be written to
-            provenance.write_json({"sources": sources, "code": known}, BOOK)
+        if _read_sources(root, script.parent) == sources:  # nobody edits them meanwhile
+            with contextlib.suppress(OSError):  # a study that cannot be written to
+                provenance.write_json({"sources": sources, "code": known}, BOOK)
     return known[name]
 
 
@@ -60,6 +61,10 @@ def _read(sources: str) -> dict[str, str]:
 
 @cache
 def _sources(root: Path, scripts: Path) -> str:
+    return _read_sources(root, scripts)
+
+
+def _read_sources(root: Path, scripts: Path) -> str:
     """Hash the Python version and every source: name and bytes."""
     digest = hashlib.sha256(repr(sys.version_info[:3]).encode())
     files = [*(root / PACKAGE).rglob("*.py"), *scripts.glob("*.py")]
