@@ -23,7 +23,7 @@ QUICK = (
     *("--slurm-init-seconds-before-status-checks", "2"),
     *("--seconds-between-status-checks", "2"),
     *("--latency-wait", "10"),
-    *("--set-resources", "train:device=cpu"),
+    *("--set-resources", "train:device=cpu", "train_part:device=cpu"),
 )
 RULES = """
 from tomoglean.stage import hold, release, tidy

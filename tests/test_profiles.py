@@ -36,6 +36,12 @@ def test_the_default_profile_has_no_resources_that_would_hide_others():
     assert not {key for key in profile("default") if "resources" in key}
 
 
+@pytest.mark.parametrize("name", [*CLUSTERS, "node"])
+def test_the_parts_of_a_training_run_where_the_training_runs(name):
+    asked = profile(name)["set-resources"]
+    assert asked["train_part"] == asked["train"]
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_no_setting_that_was_seen_to_hang_a_run_or_to_start_a_job_twice(name):
     found = profile(name)
