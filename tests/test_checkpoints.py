@@ -13,18 +13,20 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from test_training import TINY, bright_squares, crosses, outputs, put
 
-from tomoglean import attempts, augment, parts, training
+from tomoglean import attempts, augment, networks, parts, training
 from tomoglean.provenance import Refused, write_json
 from tomoglean.training import checkpoints, keeping, machine, run
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "ab" * 32
 SOFT = {"depth": 1, "ema": 0.9, "dropout": 0.3, "epochs": 3}
-PATCHES = {"network": "lenet5_modified", "epochs": 2, "class_weights": [1, 2]}
+MODIFIED = "lenet5_modified"
+PATCHES = {"network": MODIFIED, "epochs": 2, "class_weights": [1, 2]}
 
 
 def attempt(
@@ -405,6 +407,21 @@ def test_a_disk_that_fills_up_elsewhere_ends_the_job_with_a_line_too(tmp_path, m
     monkeypatch.setattr(training, "fit", full)
     with pytest.raises(Refused, match=r"train: expected room on the disk, found No space"):
         attempt(tmp_path / "w", tmp_path / "a.h5", tmp_path / "v.h5")
+
+
+@pytest.mark.parametrize(
+    ("network", "words"), [("unet", {"classes": 2, "width": 2, "depth": 1}), (MODIFIED, {})]
+)
+def test_random_numbers_of_dropout_are_state_of_the_network(network, words):
+    def states(seed):
+        keras.utils.set_random_seed(seed)
+        model = networks.build(network, dropout=0.5, **words)
+        generator = model.get_layer("dropout").seed_generator
+        assert generator._initial_seed  # torch would use its global numbers without one
+        assert any(variable is generator.state for variable in model.variables)
+        return np.asarray(generator.state).tolist()
+
+    assert states(1) == states(1) != states(2)
 
 
 # -- what does not belong together ---------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers, ops
 
+from tomoglean.networks import dropping
 from tomoglean.networks.patchwise import VARIANCE_FLOOR
 
 NAMES = ("lenet5", "lenet5_modified")
@@ -94,7 +95,7 @@ def _modified(dropout: float) -> list[layers.Layer]:
         layers.Flatten(name="flat"),
         layers.Dense(120, **bare, name="c5"),
         layers.Dense(84, **bare, name="f6"),
-        layers.Dropout(dropout, name="dropout"),
+        dropping.dropout(dropout),
         layers.Dense(2, activation="softmax", name="out"),
     ]
 

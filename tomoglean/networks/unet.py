@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from tomoglean.networks import dropping
 from tomoglean.provenance import Refused
 
 LEAK = 0.01
@@ -79,7 +80,7 @@ def build(
         features = keras.layers.MaxPooling2D(2, name=f"pool{level}")(features)
     features = _block(features, width * 2 ** (depth - 1), "bottom", recipe, norm)
     if dropout:
-        features = keras.layers.Dropout(dropout, name="dropout")(features)
+        features = dropping.dropout(dropout)(features)
     for level in reversed(range(depth - 1)):
         features = _join(features, skips[level], width * 2**level, f"up{level}", recipe)
         features = _block(features, width * 2**level, f"up{level}", recipe, norm)
