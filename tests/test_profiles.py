@@ -240,6 +240,14 @@ def test_a_backend_that_cannot_use_the_gpu_is_named(drivers, monkeypatch):
         devices.refuse_without_gpu("train")
 
 
+def test_a_node_can_be_asked_whether_its_gpu_is_of_use(drivers, capsys):
+    with pytest.raises(SystemExit, match="expected a GPU"):
+        devices.main()
+    (drivers / "nvidia0").touch()
+    devices.main()
+    assert "has a GPU that something can use" in capsys.readouterr().out
+
+
 def test_the_script_ends_before_any_library_of_networks_is_loaded(tmp_path):
     text = (ROOT / "workflow" / "scripts" / "train.py").read_text()
     before = """

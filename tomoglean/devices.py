@@ -1,10 +1,12 @@
 """Tell at once whether a job that asked for a GPU sees one.
 
 Standard library only: the answer comes before any library of networks is imported.
+`python -m tomoglean.devices` tells it of the machine that it runs on.
 """
 
 import os
 import socket
+import sys
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -100,3 +102,16 @@ def _torch() -> bool:
 
 def _jax() -> bool:
     return bool(import_module("jax").default_backend() != "cpu")
+
+
+def main() -> None:
+    """Tell whether this machine's GPU can be used; exit code 1 if not, and why."""
+    try:
+        refuse_without_gpu("python -m tomoglean.devices")
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from None
+    sys.stdout.write(f"{socket.gethostname()} has a GPU that {backend()} can use\n")
+
+
+if __name__ == "__main__":
+    main()
