@@ -1,12 +1,14 @@
 """Claims about blocks: any number of jobs makes the same file; no wrong block passes."""
 
+import errno
+import os
 import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
 
-from tomoglean import chunks, classification, gathering, segmentation, volumes
+from tomoglean import chunks, classification, gathering, segmentation, volumes, voting
 from tomoglean.gathering import Block, Joined
 from tomoglean.networks.exported import Network
 from tomoglean.provenance import Refused
@@ -340,3 +342,15 @@ def test_memory_of_gathering_stays_below_the_votes(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6
+
+
+def test_a_full_disk_is_told_before_the_process_would_die_of_it(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        pytest.raises(Refused, match=r"expected 0\.002 GB free .* No space left"),
+        voting.on_disk(tmp_path, (2, 1000, 1000)),
+    ):
+        pass

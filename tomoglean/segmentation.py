@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from tomoglean.intensities import fingerprint, standardise
 from tomoglean.networks.exported import Network
 from tomoglean.provenance import Refused, key
 from tomoglean.volumes import Volume
-from tomoglean.voting import AXES, decide, scratch, vote, vote_shares
+from tomoglean.voting import AXES, decide, on_disk, scratch, vote, vote_shares
 
 logger = logging.getLogger(__name__)
 
@@ -174,12 +173,12 @@ def _gather(
         _fill(file, voter.added(number, votes, Path(output).parent))
 
 
-def _sum(votes: Sequence[Joined], where: tuple[slice, ...]) -> npt.NDArray[np.uint16]:
+def _sum(votes: Sequence[Joined], where: Sequence[slice]) -> npt.NDArray[np.uint16]:
     """Add up the votes of all axes for a place."""
     first, *others = votes
-    total = first[where]
+    total = first[tuple(where)]
     for other in others:
-        total += other[where]
+        total += other[tuple(where)]
     return total
 
 
@@ -241,23 +240,19 @@ class _Voter:
         for layer in volumes.slabs(self.volume.shape[number]):
             where = self.place(number, layer)
             size = [part.stop - part.start for part in where[1:]]
-            with tempfile.TemporaryFile(dir=folder) as space:
-                found = np.memmap(space, np.uint8, shape=(2, *size))
+            with on_disk(folder, (2, *size)) as found:
                 for rows in volumes.slabs(size[across], self.rows(size, across)):
-                    tile = [*where[:1], *where[1:]]
-                    tile[1 + across] = rows
-                    total = _sum(votes, tuple(tile))
-                    np.moveaxis(found, 1 + across, 1)[:, rows] = [
-                        np.moveaxis(part, across, 0) for part in decide(total)
-                    ]
+                    tile, into = list(where), [slice(None)] * 3
+                    tile[1 + across] = into[across] = rows
+                    for kept, new in zip(found, decide(_sum(votes, tile)), strict=True):
+                        kept[tuple(into)] = new
                 yield where[1:], *found
 
     def rows(self, size: Sequence[int], across: int) -> int:
         """Rows of a tile of votes: whole chunks within memory, but at least one."""
         bytes_a_row = math.prod(size) // size[across] * (4 * len(self.network.classes) + 8)
-        return (
-            max(1, int(self.memory_gb * 1e9 / bytes_a_row / volumes.CHUNK)) * volumes.CHUNK
-        )
+        allowed = int(self.memory_gb * 1e9 / bytes_a_row)
+        return max(1, allowed // volumes.CHUNK) * volumes.CHUNK
 
     def slabs(
         self, axis: str, share: float, within: slice | None = None

@@ -1,6 +1,7 @@
 """Turn the answers along several axes into votes, and votes into labels."""
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,3 +88,24 @@ def scratch(folder: Path, shape: tuple[int, ...]) -> Iterator[Any]:
     with tempfile.TemporaryFile(dir=folder) as space, h5py.File(space, "w") as file:
         chunks = (1, *(min(volumes.CHUNK, n) for n in shape[1:]))
         yield file.create_dataset("votes", shape, np.uint16, chunks=chunks)
+
+
+@contextlib.contextmanager
+def on_disk(folder: Path, shape: tuple[int, ...]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Lend an array that lies in an unnamed file, whose room is taken beforehand.
+
+    Raises
+    ------
+    Refused
+        If the disk is full: found only on writing, that would end the process.
+    """
+    size = math.prod(shape)
+    with tempfile.TemporaryFile(dir=folder) as space:
+        try:
+            os.posix_fallocate(space.fileno(), 0, size)
+        except OSError as error:
+            raise Refused(
+                f"{folder}: expected {size / 1e9:.3g} GB free for a layer of labels, found"
+                f" {error.strerror}; make room, then start again"
+            ) from error
+        yield np.memmap(space, np.uint8, "r+", shape=shape)
