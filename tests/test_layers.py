@@ -27,7 +27,7 @@ LAYERS = [
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
     {"chunks", "steps", "parts", "running", "leftovers", "codebook", "devices"},
     {"blocks", "queues", "processes"},
-    {"provenance", "fingerprint", "costs"},
+    {"provenance", "fingerprint", "costs", "progress"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))

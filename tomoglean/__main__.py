@@ -1,17 +1,14 @@
 """What needs no pipeline: look, export, simulate, report; who runs a study, and its end."""
 
 import argparse
-import contextlib
-import logging
 import os
 import re
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tomoglean import provenance, reference, study
+from tomoglean import progress, provenance, reference, study
 from tomoglean.provenance import Refused
 
 REFUSED = 3
@@ -300,7 +297,7 @@ def _simulate(options: argparse.Namespace) -> int:
     from tomoglean import phantoms
 
     name = f"{options.phantom}-{options.seed}" if options.name is None else options.name
-    with _progress():
+    with progress.shown():
         paths = phantoms.make(
             options.phantom,
             seed=options.seed,
@@ -312,28 +309,6 @@ def _simulate(options: argparse.Namespace) -> int:
         )
     sys.stdout.write("".join(f"{path}\n" for path in paths))
     return 0
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[None]:
-    """Let the simulators say on stderr how far they are, with the seconds since start."""
-    logger, handler = logging.getLogger("tomoglean"), logging.StreamHandler()
-    handler.setFormatter(_Elapsed())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-
-
-class _Elapsed(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.begin = time.monotonic()
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{time.monotonic() - self.begin:7.1f} s  {record.getMessage()}"
 
 
 def _benchmark_list(options: argparse.Namespace) -> int:
@@ -353,7 +328,7 @@ def _benchmark_make(options: argparse.Namespace) -> int:
 
     found = benchmarks.read(options.set)
     chosen = [found.volume(name) for name in options.volumes] or found.volumes
-    with _progress():
+    with progress.shown():
         for volume in chosen:
             paths = benchmarks.make(
                 found, volume, options.folder, form=options.form, force=options.force

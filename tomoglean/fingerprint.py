@@ -16,8 +16,10 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 PACKAGE = "tomoglean"
-NEVER_COUNTED = {f"{PACKAGE}.stage", f"{PACKAGE}.provenance", f"{PACKAGE}.report"}
-LOGGERS = {"log", "logger", "logging"}
+NEVER_COUNTED = {
+    f"{PACKAGE}.{name}" for name in ("stage", "provenance", "report", "progress")
+}
+LOGGERS = {"log", "logger", "logging", "progress"}
 
 
 def fingerprint(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
@@ -213,7 +215,7 @@ def _is_registry(statement: ast.stmt, root: Path) -> bool:
 
 
 def _is_prose(statement: ast.stmt) -> bool:
-    """Docstrings, bare strings and log calls say something, they do nothing."""
+    """Docstrings, bare strings, log and progress calls say something, they do nothing."""
     if not isinstance(statement, ast.Expr):
         return False
     value = statement.value
