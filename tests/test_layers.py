@@ -8,12 +8,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
+    {"looking"},
     {"benchmarks"},
     {"phantoms"},
     {"stage"},
     {"preflight", "demands"},
     {"forecast"},
-    {"plan", "quicklook"},
+    {"plan", "quicklook", "viewing"},
     {"report", "checks", "reference"},
     {"attempts"},
     {"training", "segmentation", "classification"},

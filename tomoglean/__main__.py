@@ -1,4 +1,4 @@
-"""What needs no pipeline: look, export, simulate, report; who runs a study, and its end."""
+"""What needs no pipeline: look, compare, export, simulate, report; who runs a study."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tomoglean import progress, provenance, reference, study
+from tomoglean import looking, progress, provenance, reference, study
 from tomoglean.provenance import Refused
 
 REFUSED = 3
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
 
     _add_running(commands)
+    looking.add_commands(commands)
     _add_slices(commands)
     _add_simulate(commands)
     _add_benchmark(commands)

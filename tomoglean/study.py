@@ -11,6 +11,7 @@ from tomoglean import particles, steps, tables
 from tomoglean.provenance import Refused
 
 SIMULATED = "results/simulated/"
+TABLES = ("volumes", "labels")
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,21 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     _check_volumes(study)
     _check_labels(study)
     return study
+
+
+def as_written(root: Path) -> Study:
+    """Read a study's folder without asking whether its raw files are there.
+
+    For looking at results far from the data they were made from.
+
+    Raises
+    ------
+    Refused
+        If config or tables are missing or do not fit their schemas.
+    """
+    config = configs.read(root / "config" / "config.yaml")
+    rows = {name: _rows(root / "config" / f"{name}.tsv", name) for name in TABLES}
+    return Study(config, rows["volumes"], rows["labels"], root)
 
 
 def slice_numbers(text: str) -> list[int]:
