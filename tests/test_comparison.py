@@ -156,6 +156,13 @@ def test_a_stage_that_one_run_lacks_is_a_difference(pair, tmp_path):
     assert f"segment|{'b' * 12}|–|" in page.sections["code"]
 
 
+def test_volumes_that_came_in_by_themselves_are_compared(pair, tmp_path):
+    checked = {"sha256": "f" * 64, "verdict": "ok"}
+    provenance.write_json(checked, pair[1] / "results/checked/came-in.json")
+    page = compared(pair, tmp_path / "page.html")
+    assert f"came-in: sha256|–|{'f' * 12}|" in page.sections["data"]
+
+
 def test_missing_parts_are_told(pair, tmp_path):
     shutil.rmtree(pair[1] / "results")
     page = compared(pair, tmp_path / "page.html")

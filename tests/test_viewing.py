@@ -173,9 +173,23 @@ def test_a_flat_image_still_has_a_window(tmp_path):
     assert low < high
 
 
+def test_a_volume_that_no_table_names_is_shown_if_it_is_there(study, capsys):
+    """Such as one that came in by itself."""
+    results = study / "results"
+    (results / "converted/mini-1.h5").rename(results / "converted/came-in.h5")
+    found = viewing.of_study(_read(study), "came-in")
+    assert found.shape == SHAPE
+    assert viewing.ids(_read(study)) == ["mini-1", "came-in"]
+    assert command.main(["view", str(study)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("mini-1: view: expected results/converted/mini-1.h5")
+    assert said[1].startswith("came-in: 12 x 20 x 24")
+
+
 def test_an_unknown_or_unmade_volume_is_one_line(study):
-    with pytest.raises(Refused, match="found 'mini-9'; known: mini-1"):
-        viewing.of_study(_read(study), "mini-9")
+    for name in ("mini-9", "../../../secret"):
+        with pytest.raises(Refused, match=f"found '{name}'; known: mini-1"):
+            viewing.of_study(_read(study), name)
     (study / "results/converted/mini-1.h5").unlink()
     with pytest.raises(Refused, match=r"run `snakemake results/converted/mini-1\.h5`"):
         viewing.of_study(_read(study), "mini-1")

@@ -123,11 +123,11 @@ def _list(found: Study, options: argparse.Namespace) -> None:
     """Say what there is to look at, and how; nothing is written."""
     from tomoglean import viewing
 
-    for row in found.volumes:
+    for volume in viewing.ids(found):
         try:
-            lines = viewing.told(viewing.of_study(found, row["volume"], options.round))
+            lines = viewing.told(viewing.of_study(found, volume, options.round))
         except Refused as error:
-            lines = [f"{row['volume']}: {error}"]
+            lines = [f"{volume}: {error}"]
         sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.write(f"Look at one: python -m tomoglean view {options.target} VOLUME\n")
 

@@ -102,7 +102,7 @@ def of_volumes(source: Source) -> Facts:
     """Tell what was measured and found in every volume."""
     found: dict[str, Any] = {}
     for task in source.study.tasks:
-        for volume in source.study.volumes_of(task):
+        for volume in _ids(source, f"measured/{task}/*.json", f"picked/{task}/final/*.csv"):
             measured = flat(source.json(f"measured/{task}/{volume}.json"))
             for name, value in measured.items():
                 if name not in UNCOUNTED:
@@ -112,6 +112,11 @@ def of_volumes(source: Source) -> Facts:
                 count = len(source.rows(path))
                 found[f"{volume}, {style.words(task)}: candidates"] = count
     return found
+
+
+def _ids(source: Source, *patterns: str) -> list[str]:
+    """Return the volumes that have such results, whether or not a table names them."""
+    return sorted({path.stem for pattern in patterns for path in source.find(pattern)})
 
 
 def config(source: Source) -> Facts:
@@ -167,9 +172,8 @@ def versions(source: Source) -> Facts:
 def data(source: Source) -> Facts:
     """Tell what came in: hash, shape, voxel size and verdict of volumes and labels."""
     found: dict[str, Any] = {}
-    for row in source.study.volumes:
-        checked = source.checked(row["volume"])
-        found |= _checked(row["volume"], checked) if checked else {row["volume"]: None}
+    for volume in _ids(source, "checked/*.json"):
+        found |= _checked(volume, source.checked(volume))
     for labels in source.checked_labels():
         name = ", ".join(str(labels[key]) for key in ("task", "volume", "use", "kind"))
         found |= _checked(name, {k: v for k, v in labels.items() if k != "volume"})

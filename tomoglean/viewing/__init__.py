@@ -20,12 +20,13 @@ from tomoglean.formats import stored, write_mrc
 from tomoglean.formats.source import Source
 from tomoglean.provenance import Refused
 from tomoglean.viewing import models, neuroglancer, scripts, serving
-from tomoglean.viewing.scene import Kept, Labels, Scene, of_file, of_study, told
+from tomoglean.viewing.scene import Kept, Labels, Scene, ids, of_file, of_study, told
 
 __all__ = [
     "PORT",
     "PROGRAMS",
     "Scene",
+    "ids",
     "is_viewed",
     "of_file",
     "of_study",

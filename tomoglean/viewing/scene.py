@@ -150,7 +150,7 @@ def of_study(study: Study, volume: str, round_: str = "final") -> Scene:
         If there is no such volume, or it is not converted yet.
     """
     path = _converted(study, volume)
-    tasks = [task for task in study.tasks if volume in study.volumes_of(task)]
+    tasks = list(study.tasks)
     with stored.open_stored(path) as source:
         attrs = volumes.attributes(path)
         known = {"p_low", "p_high"} <= attrs.keys()
@@ -161,19 +161,25 @@ def of_study(study: Study, volume: str, round_: str = "final") -> Scene:
 
 
 def _converted(study: Study, volume: str) -> Path:
-    known = [row["volume"] for row in study.volumes]
-    if volume not in known:
-        raise Refused(
-            f"view: expected a volume of the study, found {volume!r}; known:"
-            f" {', '.join(known) or 'none'}"
-        )
     path = study.root / "results" / "converted" / f"{volume}.h5"
-    if not path.is_file():
+    if volume in ids(study) and path.is_file():
+        return path
+    if volume in ids(study):
         raise Refused(
             f"view: expected results/converted/{volume}.h5, found none; run"
             f" `snakemake results/converted/{volume}.h5` in the study first"
         )
-    return path
+    raise Refused(
+        f"view: expected a volume of the study, found {volume!r}; known:"
+        f" {', '.join(ids(study)) or 'none'}"
+    )
+
+
+def ids(study: Study) -> list[str]:
+    """Return the volumes of the tables, then those that only the results know."""
+    listed = [row["volume"] for row in study.volumes]
+    files = sorted((study.root / "results" / "converted").glob("*.h5"))
+    return list(dict.fromkeys([*listed, *(path.stem for path in files)]))
 
 
 def _scene(
