@@ -1,13 +1,14 @@
 """Which parts a training has: by its settings, and by what is finished already."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from test_training import bright_squares, outputs, put
 from trainings import set_training, trained, write_training_study
 
-from tomoglean import attempts, parts, training
-from tomoglean.forecast import artefacts
+from tomoglean import attempts, demands, parts, training
+from tomoglean.forecast import artefacts, extents, sizes
 from tomoglean.plan import Plan
 from tomoglean.study import read
 from tomoglean.training import checkpoints
@@ -141,6 +142,25 @@ def test_a_job_learns_its_own_epochs(study):
         [parts.path("bone", "final", 3)],
         [parts.path("bone", "final", 6)],
     ]
+
+
+def test_the_time_that_a_job_asks_for_is_that_of_its_own_epochs(study):
+    whole = plan(study)
+    asked = demands.Demands(whole)
+    jobs = [{"epoch": "3"}, {"epoch": "6"}, {}]
+    jobs = [SimpleNamespace(task="bone", round="final", **job) for job in jobs]
+    work = [asked.work("train", job) for job in jobs]
+    assert work == pytest.approx([work[0], work[0], work[0] * 2 / 3])
+    assert work[0] > 0
+
+
+def test_a_part_is_as_large_as_the_forecast_says(in_two, study):
+    made = (in_two[1] / "w.epoch-2.h5").stat().st_size
+    set_training(study, **{**TRAIN, "ema": 0, "epochs_per_job": 2})
+    whole = plan(study)
+    part = artefacts.Artefact("train", parts.path("bone", "final", 2))
+    known, _ = extents.find(whole.study)
+    assert made == pytest.approx(sizes.Sizes(whole, known).of(part), rel=0.5)
 
 
 # -- the training itself -------------------------------------------------------------

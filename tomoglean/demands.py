@@ -15,7 +15,7 @@ from tomoglean import costs, tables
 from tomoglean.plan import Plan
 from tomoglean.study import SIMULATED
 
-LEVELS = ("task", "round", "use", "kind", "volume")
+LEVELS = ("task", "round", "epoch", "use", "kind", "volume")
 #: Long steps of one volume share a job if its raw file is at most so large, in MB.
 SMALL_MB = 500
 BYTES_A_VOXEL = 4
