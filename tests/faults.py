@@ -46,10 +46,11 @@ def slurm() -> Iterator[None]:
     """Start a SLURM on this machine, unless it runs; tests without one are skipped."""
     if not cluster.installed():
         pytest.skip("no SLURM: run tests/slurm/install.sh as root")
-    cluster.start()
-    yield
-    for node in cluster.NODES:
-        cluster.up(node)
+    with cluster.alone():
+        cluster.start()
+        yield
+        for node in cluster.NODES:
+            cluster.up(node)
 
 
 class Study:
@@ -163,7 +164,7 @@ def ask(*words: str) -> str:
     return done.stdout
 
 
-def until(what: Callable[[], object], patience_s: float = 180) -> None:
+def until(what: Callable[[], object], patience_s: float = 400) -> None:
     """Wait until something is true."""
     deadline = time.monotonic() + patience_s
     while not what():

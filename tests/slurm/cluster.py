@@ -9,6 +9,8 @@ There are no cgroups: limits of memory are not enforced. GPUs are only names: no
 there. There is no accounting, as squeue tells what the tests need.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -16,10 +18,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path(os.environ.get("TOMOGLEAN_SLURM", "/tmp/tomoglean-slurm"))
-PORT = 27000
+PORT = int(os.environ.get("TOMOGLEAN_SLURM_PORT", "27000"))
 NODES = {
     "cpu1": ("INTEL", ""),
     "cpu2": ("AMD,EPYC", ""),
@@ -82,6 +85,15 @@ def environment() -> dict[str, str]:
     """
     paths = f"{FOLDER}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
     return {"SLURM_CONF": f"{FOLDER}/slurm.conf", "PATH": paths}
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep others from it who would kill nodes at the same time; they wait."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 def start() -> None:
