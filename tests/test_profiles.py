@@ -137,6 +137,23 @@ def test_a_block_is_given_its_share_of_the_time(small):
     assert part == pytest.approx(whole / 4)
 
 
+def test_a_part_of_a_training_is_given_its_share_of_the_time(small):
+    check_facts(small, "a", 2000)
+    at = wildcards(task="bone", round="control-corrected")
+    whole, asked = planned().work("train", at), planned()
+    asked.plan.study.tasks["bone"]["train"].update(epochs=8, epochs_per_job=2)
+    eight = asked.work("train", at) * 4
+    asked.plan.study.tasks["bone"]["train"].update(epochs_per_job=None)
+    assert asked.work("train", at) == pytest.approx(eight)
+    assert whole > 0
+
+
+@pytest.mark.parametrize("name", [*CLUSTERS, "node"])
+def test_parts_of_a_training_run_where_trainings_do(name):
+    chosen = profile(name)["set-resources"]
+    assert chosen["train_part"] == chosen["train"]
+
+
 def test_a_volume_that_nobody_can_measure_gets_the_usual_time(small):
     at = wildcards(task="bone", round="final", volume="a")
     assert planned().minutes("segment", at, 1) == costs.of("segment").minutes

@@ -52,10 +52,18 @@ class Demands:
         if not job:
             return None
         try:
-            return float(self._forecast[1].of(job)) / _shared_by(wildcards)
+            return float(self._forecast[1].of(job)) * self._share(stage, wildcards)
         except Exception as error:  # a forecast that fails must stop no run
             log.info("no forecast of %s: %s", stage, error)
             return None
+
+    def _share(self, stage: str, wildcards: Any) -> float:
+        """Share that a job has of the work: a block, or a part of a training."""
+        if stage == "train":
+            settings = self.plan.study.tasks[wildcards.task]["train"]
+            every = settings["epochs_per_job"] or settings["epochs"]
+            return min(1.0, float(every / settings["epochs"]))
+        return 1 / int(getattr(wildcards, "block", "1-of-1").rpartition("-")[2])
 
     def input_mb(self, stage: str, wildcards: Any) -> float:
         """Megabytes that a job will read, before they are there; 0 if nobody can tell."""
@@ -129,11 +137,6 @@ class Demands:
             return voxels * BYTES_A_VOXEL / 1e6
         file = tables.locate(path, self.plan.study.root)
         return file.stat().st_size / 1e6 if file.is_file() else math.inf
-
-
-def _shared_by(wildcards: Any) -> int:
-    """How many jobs share the work: block 3-of-4 is one of four."""
-    return int(getattr(wildcards, "block", "1-of-1").rpartition("-")[2])
 
 
 def _name(stage: str, levels: Any) -> tuple[str, ...]:
