@@ -148,12 +148,6 @@ def test_a_part_of_a_training_is_given_its_share_of_the_time(small):
     assert whole > 0
 
 
-@pytest.mark.parametrize("name", [*CLUSTERS, "node"])
-def test_parts_of_a_training_run_where_trainings_do(name):
-    chosen = profile(name)["set-resources"]
-    assert chosen["train_part"] == chosen["train"]
-
-
 def test_a_volume_that_nobody_can_measure_gets_the_usual_time(small):
     at = wildcards(task="bone", round="final", volume="a")
     assert planned().minutes("segment", at, 1) == costs.of("segment").minutes
