@@ -298,12 +298,22 @@ def test_a_mask_at_the_border_has_a_closed_outline():
     assert line.max() == 5.5
 
 
-def test_too_many_outlines_are_thinned_out_and_told(seen, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("most", "step"), [(1000, 1), (60, 2), (30, 4)])
+def test_too_many_outlines_are_thinned_out_and_told(
+    seen, tmp_path, monkeypatch, most, step
+):
     found, _, _ = seen
-    monkeypatch.setattr(models, "MOST_POINTS", 40)
-    assert "every 4th slice" in models.write(found, tmp_path / "thin.mod")
+    monkeypatch.setattr(models, "MOST_CORNERS", most)
+    monkeypatch.setattr(models, "SAMPLED", SHAPE[0])
+    said = models.write(found, tmp_path / "thin.mod")
+    assert said.strip() == (f"thin.mod: outlines in one slice of {step} only" * (step > 1))
     table = imodmodel.read(tmp_path / "thin.mod")
-    assert set(table[table["object_id"] == 1]["z"]) == {4, 8}
+    drawn = [z for z in range(0, SHAPE[0], step) if 2 <= z < 9]
+    assert sorted(set(table[table["object_id"] == 1]["z"])) == drawn
+
+
+def test_nothing_has_no_outline():
+    assert models.outlines(np.zeros((4, 6), bool)) == []
 
 
 def test_objects_are_named_and_coloured(seen):

@@ -5,7 +5,7 @@ of a voxel lies. 3dmod opens it on image.mrc of the same folder.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from tomoglean.provenance import replacing
 from tomoglean.report import style
 from tomoglean.viewing.scene import Labels, Points, Scene
 
-MOST_POINTS = 4_000_000
+MOST_CORNERS = 4_000_000
+SAMPLED = 8
 SMOOTH_PX = 0.25
 LONGEST_NAME = 63
 SPHERE_PX = 6
@@ -30,43 +31,49 @@ Outline = npt.NDArray[np.float64]
 def write(scene: Scene, path: Path) -> str:
     """Write the model of a scene.
 
-    Outlines of more than 4 million points in all are thinned out to every 2nd, 4th ..
-    slice.
+    Where outlines would have more than about 4 million corners in all, only one slice in
+    2, 4, 8 .. is outlined.
 
     Returns
     -------
     str
-        A line on what was thinned out; empty if nothing was.
+        A line on what was left out; empty if nothing was.
     """
     step = 1
-    while (parts := _outlines(scene, step)) is None:
+    while sum(_corners(labels) for labels in scene.labels) > MOST_CORNERS * step:
         step *= 2
+    parts = [part for labels in scene.labels for part in _outlined(labels, step)]
     parts += [_points(points) for points in scene.points]
     with replacing(path) as partial:
         partial.write_bytes(b"".join([_header(scene, len(parts)), *parts, b"IEOF"]))
-    return "" if step == 1 else f"{path.name}: outlines in every {step}th slice only"
+    return "" if step == 1 else f"  {path.name}: outlines in one slice of {step} only"
 
 
-def _outlines(scene: Scene, step: int) -> list[bytes] | None:
-    """Return the objects of all classes; None if they hold too many points."""
-    parts, left = [], MOST_POINTS
-    for labels in scene.labels:
-        contours: dict[int, list[Outline]] = {value: [] for value in labels.classes}
-        for value, outline in _traced(labels, step):
-            contours[value].append(outline)
-            left -= len(outline)
-            if left < 0:
-                return None
-        for value, name in labels.classes.items():
-            ink = labels.colours[value]
-            parts.append(_object(f"{labels.name} {name}", ink, contours[value], 0))
-    return parts
-
-
-def _traced(labels: Labels, step: int) -> Iterator[tuple[int, Outline]]:
-    """Trace every class slice by slice: value and corners (x, y, z) in the model."""
+def _corners(labels: Labels) -> float:
+    """Estimate the corners of all outlines from some slices."""
     with stored.open_stored(labels.path) as source:
-        for z in range(0, source.shape[0], step):
+        depth = source.shape[0]
+    places = sorted(set(np.linspace(0, depth - 1, SAMPLED).astype(int).tolist()))
+    return sum(len(line) for _, line in _traced(labels, places)) * depth / len(places)
+
+
+def _outlined(labels: Labels, step: int) -> list[bytes]:
+    """Return an object for each class."""
+    contours: dict[int, list[Outline]] = {value: [] for value in labels.classes}
+    with stored.open_stored(labels.path) as source:
+        places = range(0, source.shape[0], step)
+    for value, outline in _traced(labels, places):
+        contours[value].append(outline)
+    return [
+        _object(f"{labels.name} {name}", labels.colours[value], contours[value], 0)
+        for value, name in labels.classes.items()
+    ]
+
+
+def _traced(labels: Labels, places: Iterable[int]) -> Iterator[tuple[int, Outline]]:
+    """Trace every class in some slices: value and corners (x, y, z) in the model."""
+    with stored.open_stored(labels.path) as source:
+        for z in places:
             image = source.read(slice(z, z + 1))[0]
             for value in np.intersect1d(image, list(labels.classes)).tolist():
                 for outline in outlines(image == value):
@@ -82,9 +89,14 @@ def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
     list of ndarray of shape (N, 2)
         Corners y, x; holes have outlines of their own. The last is not the first.
     """
-    ringed = np.pad(mask, 1)
-    found = [approximate_polygon(line, SMOOTH_PX) for line in find_contours(ringed, 0.5)]
-    return [line[:-1] - 1.0 for line in found if len(line) > 3]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return []
+    corner = np.array([rows[0], columns[0]])
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    found = find_contours(np.pad(part, 1), 0.5)
+    simple = [approximate_polygon(line, SMOOTH_PX) for line in found]
+    return [line[:-1] - 1.0 + corner for line in simple if len(line) > 3]
 
 
 def _header(scene: Scene, objects: int) -> bytes:
