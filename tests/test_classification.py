@@ -164,6 +164,12 @@ def test_the_map_says_where_its_scores_are_centred(classified, noise):
     assert attrs["voxel_nm"] == list(VOXEL_NM)
 
 
+def test_it_tells_how_many_slices_are_done(classified, noise, caplog):
+    with caplog.at_level("INFO", "tomoglean.progress"):
+        classified(noise, np.ones(noise.shape))
+    assert caplog.messages[-1].startswith(f"classify: {len(noise)} slices in ")
+
+
 def test_an_empty_mask_gives_a_map_of_zeros(classified, noise):
     assert not volumes.read(classified(noise, np.zeros_like(noise))).data.any()
 

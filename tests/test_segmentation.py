@@ -113,6 +113,18 @@ def test_soft_vote_averages_the_axes(tmp_path):
     assert np.all(confidence == round(255 * 1.75 / 3))
 
 
+def test_it_tells_how_many_slices_are_done(tmp_path, caplog):
+    with caplog.at_level("INFO", "tomoglean.progress"):
+        segment(tmp_path, noise((2, 3, 5)), told(z=(1, 0), y=(1, 0), x=(1, 0)))
+    told_of = [
+        line.partition(" in ")[0] for line in caplog.messages if " slices in" in line
+    ]
+    assert told_of == [
+        f"segment along {axis}: {n} slices"
+        for axis, n in zip("zyx", (2, 3, 5), strict=True)
+    ]
+
+
 def test_weights_shift_the_vote(tmp_path):
     network = told(z=(0.9, 0.1), y=(0.4, 0.6), x=(0.4, 0.6))
     weights = {"z": 1, "y": 4, "x": 4}

@@ -331,6 +331,12 @@ def test_the_same_seed_gives_the_same_weights(trained):
     assert same(one["last"], two["last"])
 
 
+def test_a_training_tells_how_far_it_is(tmp_path, slices_file, caplog):
+    with caplog.at_level("INFO", "tomoglean.progress"):
+        fit(tmp_path / "told", [slices_file], epochs=2, steps_per_epoch=3)
+    assert [line for line in caplog.messages if line.startswith("train: 6 steps in ")]
+
+
 def test_a_tiny_net_learns_bright_squares(trained):
     curve = learning_curve(trained[0])
     assert float(curve[-1]["loss"]) < 0.5 * float(curve[0]["loss"])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import gathering, patches, volumes
+from tomoglean import gathering, patches, progress, volumes
 from tomoglean.gathering import Block, Joined
 from tomoglean.intensities import thick_slices
 from tomoglean.networks import patchwise
@@ -212,9 +212,12 @@ def classify(
                 image, inside, known, classifier, flips, batch, pool, look, seen
             )
             slices = islice(smoothed(scored, smooth), own.start - seen.start, None)
-            for slab in volumes.slabs(own.stop - own.start):
+            number = own.stop - own.start
+            progress.tell("classify", 0, number, unit="slices")
+            for slab in volumes.slabs(number):
                 some = list(islice(slices, slab.stop - slab.start))
                 file["data"][slab] = np.asarray(some, np.float16)
+                progress.tell("classify", slab.stop, number, unit="slices")
 
 
 def _scores(

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import gathering, volumes
+from tomoglean import gathering, progress, volumes
 from tomoglean.gathering import Block, Joined
 from tomoglean.intensities import fingerprint, standardise
 from tomoglean.networks.exported import Network
@@ -260,6 +260,7 @@ class _Voter:
         """Yield (place, votes (classes, Z, Y, X)) of every slab along an axis."""
         number = AXES.index(axis)
         own = within or slice(0, self.volume.shape[number])
+        progress.tell(f"segment along {axis}", 0, own.stop - own.start, unit="slices")
         for part in volumes.slabs(own.stop - own.start, self.thickness(number)):
             slab = slice(own.start + part.start, own.start + part.stop)
             where = self.place(number, slab)
@@ -269,6 +270,9 @@ class _Voter:
             for n, image in enumerate(self.images(number, slab)):
                 along[n] = vote(np.moveaxis(self.ask(image), -1, 0), share)
             yield where, block
+            progress.tell(
+                f"segment along {axis}", part.stop, own.stop - own.start, unit="slices"
+            )
 
     def place(self, number: int, slab: slice) -> tuple[slice, ...]:
         """Place of a slab among votes (classes, Z, Y, X)."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from tomoglean import progress
 from tomoglean.networks import store
 from tomoglean.provenance import Refused, write_text
 from tomoglean.training import machine
@@ -121,9 +122,12 @@ class Run:
             chosen = places[step].tolist()
             return self.framing.assemble(self.pool, chosen, "train", epoch, step)
 
+        whole, done = self.settings.epochs * self.steps, at.epoch * self.steps
+        progress.tell("train", done + at.step, whole, unit="steps")
         for images, labels in ahead(make, self.steps, at.step):
             at.loss = float(self.learner.train_on_batch(images, labels))
             at.step += 1
+            progress.tell("train", done + at.step, whole, unit="steps", loss=at.loss)
             if not math.isfinite(at.loss):
                 self.refuse("loss")
             self.keeper.after_step(self.state)
