@@ -1,11 +1,12 @@
 """`--profile slurm` as users type it, without a cluster and, where there is one, on it."""
 
 import re
-import shutil
 import subprocess
 from importlib import metadata
 
 import pytest
+from faults import environment
+from faults import slurm as slurm
 
 from workflow import FAKE, ROOT, copy_checkout, snakemake, write_study
 
@@ -83,16 +84,6 @@ def test_the_cpu_environment_submits_nothing(tmp_path):
 # -- on a SLURM ----------------------------------------------------------------------
 
 
-@pytest.fixture
-def cluster():
-    """Skip, visibly, where no SLURM runs."""
-    if (
-        not shutil.which("sinfo")
-        or subprocess.run(["sinfo"], capture_output=True).returncode
-    ):
-        pytest.skip("no SLURM runs here; see tests/slurm")
-
-
 def asked_for(job):
     """What SLURM keeps of a job."""
     command = ["scontrol", "--oneliner", "show", "job", job]
@@ -102,8 +93,10 @@ def asked_for(job):
 
 @pytest.mark.slurm
 def test_each_attempt_is_a_new_job_that_asks_for_more_and_says_what_it_is(
-    tmp_path, cluster
+    tmp_path, slurm, monkeypatch
 ):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
     study = write_study(tmp_path / "study")
     words = ("--profile", str(ROOT / "profiles" / "slurm"), "--retries", "1", *POLLING)
     done = snakemake(
