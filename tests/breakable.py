@@ -70,7 +70,7 @@ def here(study: Path, *words: str) -> None:
 def prepare(folder: Path, **train: object) -> Path:
     """Write a study and make all that its training needs."""
     study = write_study(folder, **train)
-    here(study, "--omit-from", "train", "--", WEIGHTS)
+    here(study, "--omit-from", "train_part", "train", "--", WEIGHTS)
     return study
 
 
