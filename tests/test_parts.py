@@ -17,15 +17,15 @@ from workflow import ROOT, planned, snakemake
 SETTINGS = {"epochs": 15, "learning_rate": 0.001, "save_minutes": 10}
 
 
-def record(folder, name, before=None, **settings):
+def record(folder, name, before=None, settings=SETTINGS):
     """Write the record of a finished job of a training."""
-    made_of = {**parts.counted(SETTINGS), **settings}
     inputs = {"results/sliced/bone/final/train/a.h5": "k"}
     if before:
         inputs[parts.path("bone", "final", before)] = "k"
     path = folder / parts.RECORDS / "bone" / f"final.{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": {"settings": made_of}, "inputs": inputs}))
+    made_of = {"settings": parts.counted(settings)}
+    path.write_text(json.dumps({"settings": made_of, "inputs": inputs}))
 
 
 def chain(folder, every, **settings):
@@ -236,13 +236,25 @@ def test_a_damaged_part_is_refused_and_not_passed_over(in_two, tmp_path):
 
 
 @pytest.mark.slow
-def test_parts_in_the_workflow_give_the_same_bits_and_stay(tmp_path):
+def test_parts_in_the_workflow_give_the_same_bits(tmp_path):
     whole = write_training_study(tmp_path / "whole", epochs=3)
     parted = write_training_study(tmp_path / "parted", epochs=3, epochs_per_job=1)
     for study in (whole, parted):
         done = snakemake(ROOT, study, "bone_train", fake=False)
         assert done.returncode == 0, done.stderr
     assert trained(parted) == trained(whole)
-    for every, study in ((2, parted), (None, parted), (1, whole)):
-        set_training(study, epochs=3, epochs_per_job=every, save_minutes=7)
-        assert planned(ROOT, study, "bone_train") == {"bone_train": 1}  # nothing to do
+
+
+@pytest.mark.slow
+def test_another_number_of_epochs_per_job_runs_nothing_that_is_finished(tmp_path):
+    study = write_training_study(tmp_path / "study", epochs=4, epochs_per_job=2)
+    assert snakemake(ROOT, study, "bone_train").returncode == 0
+    made_of = plan(study).settings("train")(SimpleNamespace(task="bone", round="final"))
+    record(study, "epoch-2.h5", settings=made_of)
+    record(study, "weights.h5", before=2, settings=made_of)
+    for every in (1, None):
+        set_training(study, epochs=4, epochs_per_job=every, save_minutes=7)
+        assert planned(ROOT, study, "bone_train") == {}
+    set_training(study, epochs=4, epochs_per_job=1, learning_rate=0.01)
+    expected = {"train_part": 3, "train": 1, "bone_train": 1}
+    assert planned(ROOT, study, "bone_train") == expected
