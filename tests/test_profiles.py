@@ -64,7 +64,8 @@ def test_every_value_of_a_profile_is_told_in_one_place(name):
         inner = value if isinstance(value, list) else []
         for word in [key, *(item.partition("=")[0] for item in inner)]:
             assert word in told or word == "executor", word
-    for words in profile(name).get("set-resources", {}).values():
+    assert all(rule in told for rule in profile(name)["set-threads"])
+    for words in profile(name)["set-resources"].values():
         assert all(word in told for word in words)
 
 
