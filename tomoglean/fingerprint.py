@@ -20,6 +20,7 @@ NEVER_COUNTED = {
     f"{PACKAGE}.{name}" for name in ("stage", "provenance", "report", "progress")
 }
 LOGGERS = {"log", "logger", "logging", "progress"}
+Nodes = tuple[ast.AST, ...]
 
 
 def fingerprint(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
@@ -51,7 +52,8 @@ def reached(
 ) -> set[tuple[str, str]]:
     """List the (module, definition) pairs of the package that a script reaches."""
     tree = _silent(script)
-    waiting = set(_references(tree, _imports(tree, root), root))
+    nodes = tuple(ast.walk(tree))
+    waiting = set(_references(nodes, _imports(nodes, root), root))
     waiting |= {pair for module in uses for pair in _everything(root, module)}
     found: set[tuple[str, str]] = set()
     while waiting:
@@ -82,7 +84,7 @@ class _Module:
     def __init__(self, path: Path, root: Path, name: str) -> None:
         tree = _silent(path)
         self.name, self.root = name, root
-        self.imports = _imports(tree, root)
+        self.imports = _imports(tuple(ast.walk(tree)), root)
         self.definitions: dict[str, list[ast.stmt]] = {}
         for statement in tree.body:
             for defined in _defined(statement):
@@ -96,9 +98,10 @@ class _Module:
     def neighbours(self, name: str) -> set[tuple[str, str]]:
         found = {(self.name, "<statements>")}
         for statement in self.counted(name):
-            inner = {**self.imports, **_imports(statement, self.root)}
-            found.update(_references(statement, inner, self.root))
-            names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            nodes = tuple(ast.walk(statement))
+            inner = {**self.imports, **_imports(nodes, self.root)}
+            found.update(_references(nodes, inner, self.root))
+            names = {node.id for node in nodes if isinstance(node, ast.Name)}
             found.update((self.name, other) for other in names & self.definitions.keys())
         return found
 
@@ -147,10 +150,10 @@ def _everything(root: Path, module: str) -> set[tuple[str, str]]:
     return parsed.everything if parsed else set()
 
 
-def _imports(tree: ast.AST, root: Path) -> dict[str, tuple[str, str | None]]:
+def _imports(nodes: Nodes, root: Path) -> dict[str, tuple[str, str | None]]:
     """Map local names to (module, definition or None) for our own package."""
     names: dict[str, tuple[str, str | None]] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and _ours(node.module):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
@@ -170,13 +173,11 @@ def _ours(module: str | None) -> bool:
 
 
 def _references(
-    tree: ast.AST, names: dict[str, tuple[str, str | None]], root: Path
+    nodes: Nodes, names: dict[str, tuple[str, str | None]], root: Path
 ) -> Iterator[tuple[str, str]]:
     """Yield what a piece of code takes from the package; a bare module means all of it."""
-    parents = {
-        id(node.value): node for node in ast.walk(tree) if isinstance(node, ast.Attribute)
-    }
-    for node in ast.walk(tree):
+    parents = {id(node.value): node for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
         if not isinstance(node, ast.Name) or node.id not in names:
             continue
         module, name = names[node.id]
