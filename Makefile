@@ -1,6 +1,6 @@
 # The targets for users and developers; `make` alone explains them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-slurm fuzz lint real report status cancel docs lock clean
+.PHONY: help setup demo test test-all test-slurm fuzz lint real report watch status cancel docs lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 CORES ?= $(shell nproc)
@@ -51,6 +51,9 @@ real: setup ## the studies on real data; TOMOGLEAN_DATA names their folder
 
 report: setup ## rebuild the report of STUDY=folder without running anything
 	@python -m tomoglean report $(STUDY)
+
+watch: setup ## run STUDY=folder again whenever new data arrive (ARGS="--profile slurm")
+	@python -m tomoglean watch $(STUDY) -- $(ARGS)
 
 status: setup ## tell who runs STUDY=folder and what its jobs do on SLURM
 	@python -m tomoglean status $(STUDY)

@@ -3,7 +3,7 @@
 from tomoglean.stage import before, open_plan, release, report, resources, tidy
 
 tidy(workflow)
-plan = open_plan(config, checkpoints)
+plan = open_plan(config, checkpoints, look=workflow.is_main_process)
 settings, code = plan.settings, plan.code
 needs, together = resources(workflow, plan)
 

@@ -63,6 +63,7 @@ rule simulate_minicell:
         settings=plan.simulation,
         seed=plan.seed,
         name="{volume}",
+        map_sha256=plan.map_sha256,
         code=code("simulate_minicell"),
     script:
         "../workflow/scripts/simulate_minicell.py"

@@ -129,3 +129,10 @@ def test_the_rows_to_copy_are_legal(table):
     assert len(rows) >= 4
     for row in rows:
         config.filled(dict(zip(head.split("\t"), row, strict=True)), table, table, "")
+
+
+def test_the_order_of_settings_does_not_count():
+    block = {"b": {"y": 1, "x": [2, 1]}, "a": 3}
+    assert list(config.ordered(block)) == ["a", "b"]
+    assert list(config.ordered(block)["b"]) == ["x", "y"]
+    assert config.ordered(block) == block

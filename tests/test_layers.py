@@ -12,7 +12,7 @@ LAYERS = [
     {"benchmarks"},
     {"phantoms"},
     {"stage"},
-    {"preflight", "demands"},
+    {"preflight", "demands", "watching"},
     {"forecast"},
     {"plan", "quicklook", "viewing"},
     {"report", "checks", "reference"},
@@ -25,8 +25,12 @@ LAYERS = [
     },
     {"gathering"},
     {"study"},
+    {"arrivals"},
     {"volumes", "tables", "formats", "particles", "config", "intensities"},
-    {"chunks", "steps", "parts", "running", "leftovers", "codebook", "devices"},
+    {
+        *("chunks", "steps", "parts", "running", "leftovers", "codebook", "devices"),
+        "keys",
+    },
     {"blocks", "queues", "processes"},
     {"provenance", "fingerprint", "costs", "progress"},
 ]

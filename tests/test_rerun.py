@@ -1,7 +1,7 @@
-"""The rerun calculus: what a change costs, seen in the dry run.
+"""The rerun calculus: what a change costs, seen in the dry run, row by row.
 
-The scripts are stood in for (tests/fake), the Snakefile, the rules, the tables, the code
-fingerprints and Snakemake's own record are the real ones.
+Scripts are stood in for (tests/planner.py), the Snakefile, the rules, the tables, the
+code fingerprints and Snakemake's own record are the real ones.
 """
 
 import os
@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 import pytest
+from planner import Planner
 
 from workflow import (
     ROOT,
@@ -17,44 +18,24 @@ from workflow import (
     add_volume,
     copy_checkout,
     edit,
-    planned,
-    snakemake,
     write_study,
 )
 
 DETECTION_CHAIN = ("mask", "classify", "pick", "publish")
 
-
 pytestmark = pytest.mark.xdist_group("rerun")  # they share one finished study
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """Return a checkout and a study in which everything has been made."""
-    checkout = copy_checkout(tmp_path_factory.mktemp("checkout"))
-    study = write_study(tmp_path_factory.mktemp("finished") / "study")
-    done = snakemake(checkout, study)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return checkout, study
-
-
 @pytest.fixture
-def study(finished, tmp_path):
-    return shutil.copytree(finished[1], tmp_path / "study", symlinks=True)
+def planned(planner):
+    return lambda study, *words: planner.plan(study, *words).count
 
 
-@pytest.fixture
-def checkout(finished, tmp_path):
-    return copy_checkout(tmp_path / "checkout")
+def test_nothing_changed_nothing_runs(planned, study):
+    assert planned(study) == Counter()
 
 
-def test_nothing_changed_nothing_runs(checkout, study):
-    assert planned(checkout, study) == Counter()
-
-
-def test_touched_files_of_any_size_reordered_rows_and_resources_run_nothing(
-    checkout, study
-):
+def test_touched_files_reordered_rows_and_resources_run_nothing(planned, checkout, study):
     later = time.time() + 3600
     for path in [*study.glob("raw/*"), *study.rglob("results/converted/*.h5")]:
         os.utime(path, (later, later))
@@ -64,56 +45,64 @@ def test_touched_files_of_any_size_reordered_rows_and_resources_run_nothing(
         path.write_text("".join([head, *reversed(rows)]))
     edit(checkout / "tomoglean" / "costs.py", "base_mb=6000", "base_mb=7000")
     edit(checkout / "profiles" / "slurm" / "config.yaml", "maxcpu", "mincpu")
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
 
 
-def test_a_touched_file_of_many_megabytes_runs_nothing(checkout, study):
+def test_a_touched_file_of_many_megabytes_runs_nothing(planner, planned, study):
     large = study / "raw" / "d.mrc"
     large.write_bytes(bytes(5_000_000))
-    assert snakemake(checkout, study).returncode == 0
+    assert planner.say(study).code == 0
     later = time.time() + 3600
     os.utime(large, (later, later))
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
 
 
-def test_comments_docstrings_and_log_messages_run_nothing(checkout, study):
+def test_comments_docstrings_and_log_messages_run_nothing(planned, checkout, study):
     for name in ("picks", "volumes"):
         path = checkout / "tomoglean" / f"{name}.py"
         path.write_text(path.read_text().replace('"""', '"""Now: ', 1) + "\n# a comment\n")
     script = checkout / "workflow" / "scripts" / "pick.py"
     script.write_text(script.read_text() + "\n# a comment\n")
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
 
 
-def test_a_new_reader_runs_nothing(checkout, study):
+def test_a_new_reader_runs_nothing(planned, checkout, study):
     reader = (ROOT / "tomoglean" / "formats" / "raw.py").read_text()
     (checkout / "tomoglean" / "formats" / "zebra.py").write_text(
         reader.replace('".raw"', '".zebra"')
     )
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
 
 
-def test_a_new_clone_over_an_old_study_runs_nothing(checkout, study, tmp_path):
+def test_a_new_clone_over_an_old_study_runs_nothing(study, tmp_path):
     fresh = copy_checkout(tmp_path / "fresh")
     later = time.time() + 3600
     for path in fresh.rglob("*"):
         os.utime(path, (later, later))
-    assert planned(fresh, study) == Counter()
+    another = Planner(fresh)
+    assert another.plan(study).count == Counter()
+    another.close()
 
 
-def test_a_new_volume_to_predict_runs_its_own_chain_and_tables(checkout, study):
+def test_a_new_volume_to_predict_runs_its_own_chain_and_tables(planned, study):
     add_volume(study, "x", "membrane,t3ss")
-    expected = Counter(
-        ("check", "convert", "segment", "measure", *DETECTION_CHAIN, "average")
+    chain = (
+        "check",
+        "convert",
+        "segment",
+        "measure",
+        "mask",
+        "classify",
+        "pick",
+        "publish",
     )
-    found = planned(checkout, study)
-    assert found - Counter(("evaluate", "evaluate_picks")) == expected
+    assert planned(study) == Counter((*chain, "average"))
 
 
-def test_a_new_training_volume_trains_that_task_and_what_depends_on_it(checkout, study):
+def test_a_new_training_volume_trains_that_task_and_what_depends_on_it(planned, study):
     add_volume(study, "e", "bone")
     add_label(study, "bone", "e", "weak", "train")
-    found = planned(checkout, study)
+    found = planned(study)
     assert found["check"] == found["convert"] == found["convert_labels"] == 1
     assert found["train"] >= 3
     assert found["segment"] >= 5
@@ -121,26 +110,24 @@ def test_a_new_training_volume_trains_that_task_and_what_depends_on_it(checkout,
     assert not {"mask", "sample", "classify", "pick", "average"} & set(found)
 
 
-def test_a_threshold_of_pick_runs_picks_and_after(checkout, study):
+def test_a_threshold_of_pick_runs_picks_and_after(planned, study):
     path = study / "config" / "config.yaml"
     edit(path, "membrane: membrane", "membrane: membrane\n    pick: {threshold: 0.11}")
-    assert planned(checkout, study) == Counter(
+    assert planned(study) == Counter(
         {"pick": 3, "evaluate_picks": 1, "publish": 3, "average": 1}
     )
 
 
-def test_a_training_setting_of_one_control_trains_that_control(checkout, study):
+def test_a_training_setting_of_one_control_trains_that_control(planned, study):
     path = study / "config" / "config.yaml"
     edit(path, "corrected:\n", "corrected:\n        train: {epochs: 3}\n")
-    assert planned(checkout, study) == Counter(
-        {"train": 1, "export": 1, "segment": 1, "evaluate": 1}
-    )
+    assert planned(study) == Counter({"train": 1, "export": 1, "segment": 1, "evaluate": 1})
 
 
-def test_code_of_one_stage_runs_that_stage_and_what_follows(checkout, study):
+def test_code_of_one_stage_runs_that_stage_and_what_follows(planned, checkout, study):
     script = checkout / "workflow" / "scripts" / "mask.py"
     script.write_text(script.read_text() + "\nassert True\n")
-    found = planned(checkout, study)
+    found = planned(study)
     assert found == Counter(
         {
             "mask": 3, "sample": 2, "augment": 1, "train": 1, "export": 1, "classify": 3,
@@ -149,54 +136,54 @@ def test_code_of_one_stage_runs_that_stage_and_what_follows(checkout, study):
     )  # fmt: skip
 
 
-def test_one_function_of_a_shared_module_runs_the_stages_that_reach_it(checkout, study):
+def test_one_function_of_a_shared_module_runs_the_stages_that_reach_it(
+    planned, checkout, study
+):
     path = checkout / "tomoglean" / "picks.py"
     path.write_text(path.read_text() + "\n\ndef nobody_calls_me() -> int:\n    return 1\n")
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
     edit(path, "\ndef find(", "\nREACHED = 1\n\n\ndef find(")
-    assert planned(checkout, study) == Counter()
+    assert planned(study) == Counter()
     edit(path, ") -> Array:", ") -> Array:  # changed below\n    assert REACHED\n")
-    assert set(planned(checkout, study)) >= {"pick"}
+    assert set(planned(study)) >= {"pick"}
 
 
-def test_bytes_changed_under_the_same_time_run_their_chain(checkout, study):
+def test_bytes_changed_under_the_same_time_run_their_chain(planned, study):
     raw = study / "raw" / "w.mrc"
     times = (raw.stat().st_atime, raw.stat().st_mtime)
     raw.write_text("raw W")
     os.utime(raw, times)
-    found = planned(checkout, study)
+    found = planned(study)
     assert found["check"] == found["convert"] == found["mask"] == found["classify"] == 1
     assert "train" not in found
 
 
-def test_a_job_that_failed_by_accident_runs_again_with_all_after_it(checkout, study):
+def test_a_job_that_failed_by_accident_runs_again_with_all_after_it(planner, study):
     path = study / "config" / "config.yaml"
     edit(path, "membrane: membrane", "membrane: membrane\n    mask: {within_nm: 11}")
-    failed = snakemake(checkout, study, FAKE_FAIL="classify")
-    assert failed.returncode == 1
-    found = planned(checkout, study)
-    assert found["classify"] == 3
-    assert {"pick", "evaluate_picks", "publish", "average"} <= set(found)
+    assert planner.say(study, fail="classify").code == 1
+    assert planner.plan(study).count == {
+        "classify": 3, "pick": 3, "evaluate_picks": 1, "publish": 3, "average": 1
+    }  # fmt: skip
 
 
-def test_r_runs_one_stage_again_and_what_follows(checkout, study):
-    found = planned(checkout, study, "-R", "segment")
+def test_r_runs_one_stage_again_and_what_follows(planned, study):
+    found = planned(study, "-R", "segment")
     assert found["segment"] == 11  # bone: 4 final, 2 out of fold, 2 compared; membrane: 3
     assert {"measure", "mask", "evaluate"} <= set(found)
     assert "check" not in found
 
 
-def test_a_target_by_task_and_stage(checkout, study):
+def test_a_target_by_task_and_stage(planned, study):
     shutil.rmtree(study / "results" / "segmented" / "bone" / "final")
-    found = planned(checkout, study, "bone_segment")
+    found = planned(study, "bone_segment")
     assert found["segment"] == 4
     assert set(found) == {"segment", "bone_segment"}
 
 
-def test_a_refused_volume_ends_its_own_chain_and_the_tables_go_on(checkout, tmp_path):
+def test_a_refused_volume_ends_its_own_chain_and_the_tables_go_on(planner, tmp_path):
     study = write_study(tmp_path / "study")
-    done = snakemake(checkout, study, FAKE_REFUSE="/w.json")
-    assert done.returncode == 1
+    assert planner.say(study, refuse="w").code == 1
     assert not (study / "results" / "converted" / "w.h5").exists()
     assert (study / "results" / "published" / "t3ss" / "v.csv").exists()
     assert (study / "results" / "averaged" / "t3ss" / "summary.json").exists()

@@ -56,6 +56,17 @@ def copy_checkout(folder: Path) -> Path:
     return folder
 
 
+def refresh(original: Path, copy: Path) -> None:
+    """Bring back every file of a copy that differs, and remove what is new."""
+    for file in copy.rglob("*"):
+        source = original / file.relative_to(copy)
+        if file.is_file() and not file.is_symlink() and "__pycache__" not in file.parts:
+            if not source.exists():
+                file.unlink()
+            elif source.stat().st_mtime_ns != file.stat().st_mtime_ns:
+                shutil.copy2(source, file)
+
+
 def write_study(folder: Path, *, exist_ok: bool = False) -> Path:
     """Write a small study with raw files of a few bytes; nobody reads them."""
     (folder / "config").mkdir(parents=True, exist_ok=exist_ok)

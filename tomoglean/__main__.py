@@ -18,7 +18,9 @@ RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong words, 3 for a refused input."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(_one_setting_each(words))
+    own, further = _parted(words)
+    options = _parser().parse_args(_one_setting_each(own))
+    options.further = further
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -29,6 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _parted(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Part `watch STUDY -- WORDS` at the dashes; other commands take their words whole."""
+    if words[:1] != ["watch"] or "--" not in words:
+        return words, []
+    place = list(words).index("--")
+    return words[:place], words[place + 1 :]
 
 
 def _one_setting_each(words: Sequence[str]) -> list[str]:
@@ -54,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_running(commands)
     looking.add_commands(commands)
+    watch = commands.add_parser(
+        "watch",
+        help="run a study again whenever new data arrive",
+        description="Words after -- go to Snakemake, such as -- --profile slurm.",
+    )
+    watch.add_argument("study", nargs="?", default=".", type=Path)
+    watch.add_argument("--every", default=30.0, type=float, metavar="S", help="looks, in s")
+    watch.set_defaults(command=_watch)
+
     _add_slices(commands)
     _add_simulate(commands)
     _add_benchmark(commands)
@@ -269,6 +288,13 @@ def _report(options: argparse.Namespace) -> int:
     path = report.build(study.read(options.study), outcome="rebuilt")
     sys.stdout.write(f"{path}\n")
     return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from tomoglean import watching
+
+    with progress.shown():
+        return watching.Watch(options.study, options.further, options.every).until_stopped()
 
 
 def _slices(options: argparse.Namespace) -> int:

@@ -79,6 +79,13 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
+def ordered(value: Any) -> Any:
+    """Return settings in an order that does not depend on the file's: by name."""
+    if isinstance(value, Mapping):
+        return {name: ordered(value[name]) for name in sorted(value)}
+    return value
+
+
 def complete(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Check a config against the schemas and fill in the defaults."""
     full = filled(config, "config", name, "")
@@ -194,6 +201,8 @@ def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
             if key not in given and "default" in part
         }
         return {**given, **missing}
+    if isinstance(value, list) and "items" in schema:
+        return [_with_defaults(item, schema["items"]) for item in value]
     return value
 
 

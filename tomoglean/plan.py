@@ -24,6 +24,7 @@ from tomoglean import (
     tables,
 )
 from tomoglean.codebook import remembered
+from tomoglean.config import ordered
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
 
@@ -74,7 +75,8 @@ class Plan:
 
     def _block(self, stage: str, task: str, round_: str) -> dict[str, Any]:
         control = self.study.control(task, round_).get(stage, {})
-        return {**self.study.tasks[task][stage], **control}
+        block: dict[str, Any] = ordered({**self.study.tasks[task][stage], **control})
+        return block
 
     def save_minutes(self, wildcards: Any) -> str:
         """Minutes between two saves of a training; they change nothing in its results."""
@@ -113,13 +115,15 @@ class Plan:
             return (formats.writer_of(f"volume.{form}").__name__,)
         if stage == "convert_points":
             return _particle_readers(row["path"] for row in self.rows(wildcards))
+        if stage == "simulate_minicell":
+            return _readers([{"path": path} for path in self._map(wildcards)])
         if stage == "publish_as":
             return _particle_readers([f".{wildcards.ending}"])
         return ()
 
     def task(self, key: str) -> Callable[[Any], Any]:
         """Hand over one plain key of a task, such as its classes."""
-        return lambda wildcards: self.study.tasks[wildcards.task].get(key)
+        return lambda wildcards: ordered(self.study.tasks[wildcards.task].get(key))
 
     def classes(self, wildcards: Any) -> list[str]:
         """Class names of a task."""
@@ -199,8 +203,19 @@ class Plan:
 
     def simulation(self, wildcards: Any) -> dict[str, Any]:
         """Settings of a simulated volume."""
-        settings: dict[str, Any] = self.study.simulated()[wildcards.volume]["settings"]
+        group = self.study.simulated()[wildcards.volume]
+        settings: dict[str, Any] = ordered(group["settings"])
         return settings
+
+    def _map(self, wildcards: Any) -> list[str]:
+        """File of a density map that a simulated volume takes its machines from."""
+        machines = self.simulation(wildcards).get("machines", {})
+        path = machines.get("map") if machines.get("kind") == "map" else None
+        return [path] if path and Path(path).is_file() else []
+
+    def map_sha256(self, wildcards: Any) -> list[str | None]:
+        """Hash of the density map that a simulation reads, where it reads one."""
+        return [_remembered_sha256(path) for path in self._map(wildcards)]
 
     def memory_to_simulate(self, wildcards: Any, attempt: int) -> int:
         """Memory in MB that simulating a volume needs: so much for every voxel."""

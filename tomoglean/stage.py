@@ -49,30 +49,45 @@ _held: list["Hold"] = []
 # -- the Snakefile -------------------------------------------------------------------
 
 
-def open_plan(overrides: dict[str, Any], checkpoints: Any) -> "Plan":
-    """Read the study that Snakemake runs in; a mistake ends the run with one line."""
+def open_plan(overrides: dict[str, Any], checkpoints: Any, *, look: bool = False) -> "Plan":
+    """Read the study that Snakemake runs in; a mistake ends the run with one line.
+
+    The main process also looks for volumes that have newly arrived.
+    """
     from tomoglean import study  # scripts start faster without these
     from tomoglean.plan import Plan
 
     try:
-        plan = Plan(study.read(Path(), overrides), checkpoints)
+        plan = Plan(study.read(Path(), overrides, look=look), checkpoints)
     except Refused as error:
         raise SystemExit(f"tomoglean: {error}") from None
+    if look:
+        _tell_arrivals(plan)
     if not plan.study.volumes:
         sys.stderr.write(f"tomoglean: {NOTHING_YET}\n")
     return plan
 
 
 def tidy(workflow: Any) -> None:
-    """Keep what jobs finished after the head of their run was killed."""
+    """Give Snakemake back what it does not know: lost, or finished without its head."""
     if not workflow.is_main_process:
         return
-    from tomoglean import leftovers, running
+    from tomoglean import keys, leftovers, running
 
     with contextlib.suppress(Refused):
         holder = running.read(Path())
-        if holder is None or not holder.is_alive(Path()):
-            leftovers.settle(Path())
+        if holder is not None and holder.is_alive(Path()):
+            return
+        if told := keys.restore(Path(), leftovers.settle(Path())):
+            sys.stderr.write(f"tomoglean: {told} artefacts made known to Snakemake\n")
+
+
+def _tell_arrivals(plan: "Plan") -> None:
+    arrived = plan.study.arrived
+    for line in arrived.refused:
+        sys.stderr.write(f"tomoglean: {line}\n")
+    for path in arrived.waiting:
+        sys.stderr.write(f"tomoglean: {path}: not complete yet, waits for the next run\n")
 
 
 def before(workflow: Any, plan: "Plan") -> None:
@@ -83,6 +98,8 @@ def before(workflow: Any, plan: "Plan") -> None:
     """
     if not workflow.is_main_process or workflow.touch:
         return
+    from tomoglean import arrivals
+
     jobs = list(workflow.dag.needrun_jobs())
     if asking := {job.rule.name for job in jobs if asks_in_vain(job)}:
         raise SystemExit(
@@ -92,6 +109,7 @@ def before(workflow: Any, plan: "Plan") -> None:
         )
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
     hold(workflow)
+    arrivals.take_up(plan.study.arrived.rows)
 
 
 def hold(workflow: Any) -> None:
@@ -279,18 +297,23 @@ def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
     params = dict(snakemake.params)
     settings = json.loads(json.dumps(params, default=str))
     code = settings.pop("code", None)
-    inputs = {str(name): _input_key(str(name)) for name in snakemake.input}
-    keys = [key for name, key in inputs.items() if not blocks.is_block(name)]
+    names = [str(name) for name in snakemake.input]
+    inputs = {name: _input_key(name) for name in names}
+    counted = [key for name, key in inputs.items() if not blocks.is_block(name)]
     shared = {
         "rule": snakemake.rule,
-        "key": provenance.key(code, settings, keys),
+        "key": provenance.key(code, settings, counted),
         "code": code,
         "settings": settings,
         "inputs": inputs,
+        "repeated": [name for place, name in enumerate(names) if name in names[:place]],
         "versions": _versions(),
     }
-    outputs = [str(name).removeprefix("results/") for name in snakemake.output]
-    return {name: {"artefact": name, **shared} for name in outputs}
+    outputs = {str(name).removeprefix("results/"): str(name) for name in snakemake.output}
+    return {
+        artefact: {"artefact": artefact, "sha256": provenance.sha256_of(path), **shared}
+        for artefact, path in outputs.items()
+    }
 
 
 def _input_key(path: str) -> str | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomoglean import arrivals, particles, steps, tables
 from tomoglean import config as configs
-from tomoglean import particles, steps, tables
 from tomoglean.provenance import Refused
 
 SIMULATED = "results/simulated/"
@@ -28,12 +28,15 @@ class Study:
         Rows of labels.tsv in an order that does not depend on the file's.
     root
         Folder of the study.
+    arrived
+        Volumes that no table names; their rows stand among `volumes` too.
     """
 
     config: dict[str, Any]
     volumes: list[dict[str, str]]
     labels: list[dict[str, str]]
     root: Path = field(default_factory=Path)
+    arrived: arrivals.Arrivals = field(default_factory=arrivals.Arrivals)
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
@@ -154,8 +157,19 @@ def is_study(path: Path) -> bool:
     return (path / "config" / "config.yaml").is_file()
 
 
-def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
+def read(
+    root: Path, overrides: Mapping[str, Any] | None = None, *, look: bool = False
+) -> Study:
     """Read a study's folder.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    overrides
+        Values from the command line that replace those of the config.
+    look
+        Whether to look for volumes that have newly arrived.
 
     Raises
     ------
@@ -165,9 +179,11 @@ def read(root: Path, overrides: Mapping[str, Any] | None = None) -> Study:
     config = configs.read(root / "config" / "config.yaml", overrides)
     volumes = _rows(root / "config" / "volumes.tsv", "volumes")
     labels = _rows(root / "config" / "labels.tsv", "labels")
+    arrived = arrivals.find(config["arrivals"], volumes, root, look=look)
+    volumes += arrived.rows
     volumes.sort(key=lambda row: row["volume"])
     labels.sort(key=lambda row: tuple(row.values()))
-    study = Study(config, volumes, labels, root)
+    study = Study(config, volumes, labels, root, arrived)
     _check_volumes(study)
     _check_labels(study)
     return study
