@@ -1,6 +1,6 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-from tomoglean.stage import before, open_plan, release, report, resources, tidy
+from tomoglean.stage import before, crate, open_plan, release, report, resources, tidy
 
 tidy(workflow)
 plan = open_plan(config, checkpoints, look=workflow.is_main_process)
@@ -31,9 +31,11 @@ onstart:
 
 onsuccess:
     report(plan, "green")
+    crate(plan)
     release()
 
 
 onerror:
     report(plan, "failed")
+    crate(plan)
     release()

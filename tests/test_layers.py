@@ -9,12 +9,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"__main__"},
     {"looking"},
-    {"benchmarks"},
+    {"benchmarks", "verifying"},
     {"phantoms"},
     {"stage"},
     {"preflight", "demands", "watching"},
     {"forecast"},
-    {"plan", "quicklook", "viewing"},
+    {"plan", "quicklook", "viewing", "crate"},
     {"report", "checks", "reference"},
     {"attempts"},
     {"training", "segmentation", "classification"},
@@ -32,7 +32,7 @@ LAYERS = [
         "keys",
     },
     {"blocks", "queues", "processes"},
-    {"provenance", "fingerprint", "costs", "progress"},
+    {"provenance", "fingerprint", "costs", "progress", "discretion"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))

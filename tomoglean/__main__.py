@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tomoglean import looking, progress, provenance, reference, study
+from tomoglean import looking, progress, provenance, reference, study, verifying
 from tomoglean.provenance import Refused
 
 REFUSED = 3
@@ -16,7 +16,10 @@ RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for wrong words, 3 for a refused input."""
+    """Run one command; the exit code is 0, 2 for wrong words, 3 for a refused input.
+
+    `verify` gives 1 where something is not as the crate tells it.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     own, further = _parted(words)
     options = _parser().parse_args(_one_setting_each(own))
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--every", default=30.0, type=float, metavar="S", help="looks, in s")
     watch.set_defaults(command=_watch)
 
+    verifying.add(commands)
     _add_slices(commands)
     _add_simulate(commands)
     _add_benchmark(commands)

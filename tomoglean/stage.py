@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORDS = Path("results/provenance")
 GPU = "gpu"
+SCRATCH = Path(".tomoglean/scratch")  # a job done again for comparison needs no report
 NOTHING_YET = (
     "config/volumes.tsv holds no volume yet: try `python -m tomoglean check FILE`, "
     "then add a row for it"
@@ -158,13 +159,26 @@ def report(plan: "Plan", outcome: str) -> None:
     """Build the report after a run; a failing report never turns a green run red."""
     from tomoglean import report as reports
 
-    if not plan.study.volumes:
+    if not plan.study.volumes or SCRATCH.exists():
         return
     try:
         path = reports.build(plan.study, outcome=outcome)
         sys.stderr.write(f"tomoglean: the report is {path}\n")
     except Exception as error:
         sys.stderr.write(f"tomoglean: no report: {type(error).__name__}: {error}\n")
+
+
+def crate(plan: "Plan") -> None:
+    """Tell machines what happened; a failing crate never turns a green run red."""
+    if not plan.study.volumes or SCRATCH.exists():
+        return
+    try:
+        from tomoglean import crate as crates
+
+        path = crates.write(plan.study, wanted=plan.all())
+        sys.stderr.write(f"tomoglean: `verify` compares with {path}\n")
+    except Exception as error:
+        sys.stderr.write(f"tomoglean: no crate: {type(error).__name__}: {error}\n")
 
 
 # -- resources -----------------------------------------------------------------------
