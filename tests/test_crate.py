@@ -65,6 +65,7 @@ def test_it_passes_the_public_validator_at_its_strictest_off_the_network(tmp_pat
     assert found == []
 
 
+@pytest.mark.slow
 def test_the_validator_would_find_a_flaw(tmp_path):
     path = crate.write(crates.finished(tmp_path / "study", "a"))
     text = path.read_text().replace('"instrument"', '"identifier"')

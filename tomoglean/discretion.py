@@ -5,7 +5,9 @@ same path gives the same word, and one who knows the path finds it again (`revea
 Standard library only.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "outside-"
+INSIDE = ("dataset",)  # entries that name a place within a file
 EMBEDDED = re.compile(r"(?<![\w.:/])(?:file:/+|~/?|/)(?:[^\s/'\",:;]+/)+[^\s/'\",:;]*")
 
 
@@ -65,17 +68,23 @@ def reveal(value: Any, known: Mapping[str, str]) -> Any:
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
-        return {change(str(name)): _mapped(inner, change) for name, inner in value.items()}
+        return {
+            change(str(name)): inner if name in INSIDE else _mapped(inner, change)
+            for name, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_mapped(inner, change) for inner in value]
     return change(value) if isinstance(value, str) else value
 
 
 def known_in(study: Path) -> dict[str, str]:
-    """Paths that the files in `config/` of a study name, by their hidden words."""
+    """Paths that the config, the tables and the hashes of a study name, by hidden words."""
+    hashes = study / ".tomoglean" / "sha256.json"
     files = [*sorted((study / "config").glob("*.tsv")), study / "config" / "config.yaml"]
     texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
     words = {word for text in texts for word in _words(text)}
+    with contextlib.suppress(OSError, ValueError):
+        words |= set(json.loads(hashes.read_bytes()))
     paths = words | {os.path.expanduser(os.path.expandvars(word)) for word in words}
     return {_word(path): path for path in paths if _is_path(path)}
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomoglean import provenance
+from tomoglean import discretion, provenance
 
 RECORDS = Path("results/provenance")
 HASHES = Path(".tomoglean/sha256.json")
@@ -89,6 +89,7 @@ class _Known:
     def __init__(self, root: Path, records: Mapping[str, Record]) -> None:
         self.root = root
         self.records = dict(records)
+        self.paths = discretion.known_in(root)
         self.raw: dict[str, str | None] = {}
         with contextlib.suppress(OSError, ValueError):
             self.hashes = provenance.read_json(root / HASHES)
@@ -96,7 +97,8 @@ class _Known:
         self.hashes = {}
 
     def metadata(self, name: str, record: Record) -> Record:
-        """Put a record into Snakemake's words."""
+        """Put a record into Snakemake's words; folders that it hides are known here."""
+        record = discretion.reveal(record, self.paths)
         inputs = record["inputs"]
         told = [repr(value) for value in (*record["settings"].values(), record["code"])]
         changed = [CHANGED.format(path) for path in inputs if self._changed(path, record)]

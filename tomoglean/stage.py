@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import blocks, costs, devices, provenance
+from tomoglean import blocks, costs, devices, discretion, provenance
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -323,6 +323,7 @@ def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
         "repeated": [name for place, name in enumerate(names) if name in names[:place]],
         "versions": _versions(),
     }
+    shared = discretion.hide_all(shared)  # records are passed on; `keys` finds them again
     outputs = {str(name).removeprefix("results/"): str(name) for name in snakemake.output}
     return {
         artefact: {"artefact": artefact, "sha256": provenance.sha256_of(path), **shared}

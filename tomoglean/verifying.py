@@ -1,4 +1,4 @@
-"""Commands that tell machines what happened in a study, and compare it with what is there."""
+"""Commands that tell machines what happened in a study, and compare it with the files."""
 
 import argparse
 import random

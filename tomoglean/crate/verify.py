@@ -56,7 +56,7 @@ def verify(folder: Path, expected: str = "") -> tuple[list[Finding], int]:
     Returns
     -------
     tuple
-        Findings in order of path, and how many files and folders were read.
+        Findings in order of path, and how many artefacts and raw data were read.
 
     Raises
     ------
@@ -75,7 +75,8 @@ def verify(folder: Path, expected: str = "") -> tuple[list[Finding], int]:
     damaged = bool(findings)
     findings += _compared(results, told)
     raw, read = ([], 0) if damaged else _raw(results.parent, told)
-    return sorted({*findings, *raw}), len(told) + read
+    ours = sum(not path.startswith(NAMED) for path in told)
+    return sorted({*findings, *raw}), 1 + ours + read
 
 
 def results_in(folder: Path) -> Path:
