@@ -8,7 +8,7 @@ import socket
 import crates
 import pytest
 
-from tomoglean import crate, plan, provenance, stage
+from tomoglean import crate, plan, provenance, report, stage
 from tomoglean.crate import copies, files, records
 from tomoglean.crate.parameters import settings_of
 from tomoglean.provenance import Refused
@@ -161,11 +161,13 @@ def test_nobody_is_named_unless_the_config_does(study, told):
 
 def test_folders_hosts_users_and_environment_are_not_told(study, monkeypatch):
     monkeypatch.setenv("BEAMLINE_TOKEN", "s3cr3t-t0ken")
-    crate.write(study, message=f"{study.root}/raw/a.mrc: cut short")
+    path = f"{study.root.parent}/{crates.OUTSIDE}"
+    report.build(study, outcome="failed", message=f"{path}: cut short")
+    crate.write(study, message=f"no such file: {path}")
     private = [str(study.root), "private house", socket.gethostname(), "s3cr3t-t0ken"]
     private += [f"/home/{getpass.getuser()}", str(copies.CHECKOUT)]
     texts = [path for path in (study.root / "results").rglob("*") if path.suffix in
-             (".json", ".tsv", ".yaml", ".md", ".sha256")]  # fmt: skip
+             (".json", ".tsv", ".yaml", ".md", ".sha256", ".html")]  # fmt: skip
     assert len(texts) > 20
     for path in texts:
         found = path.read_bytes().decode(errors="replace")

@@ -47,6 +47,12 @@ def test_paths_are_found_within_words(before):
     assert told.endswith(": cut short")
 
 
+def test_folders_with_blanks_are_found_within_words():
+    told = hide("no such file: /home/ann smith/a b.mrc: cut short")
+    assert "ann" not in told
+    assert "smith" not in told
+
+
 def test_hiding_twice_changes_nothing_more():
     assert hide(hide(PRIVATE[0])) == hide(PRIVATE[0])
 

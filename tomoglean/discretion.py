@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 HIDDEN = "outside-"
 INSIDE = ("dataset",)  # entries that name a place within a file
-EMBEDDED = re.compile(r"(?<![\w.:/])(?:file:/+|~/?|/)(?:[^\s/'\",:;]+/)+[^\s/'\",:;]*")
+EMBEDDED = re.compile(
+    r"(?<![\w.:/])(?:file:/+|~/?|/)(?=[^\s/])(?:[^/'\",:;\n]+/)+[^\s/'\",:;]*"
+)
 
 
 def hide(text: str) -> str:

@@ -213,7 +213,8 @@ def discreet(text: str, root: Path) -> str:
     'config: no such file'
     """
     text = text.replace(f"{root.resolve()}/", "").replace(str(root.resolve()), ".")
-    return re.sub(r"(?<![\w.:/])~?/(?:[^\s/'\",:;]+/)+([^\s/'\",:;]*)", r"…/\1", text)
+    folders = r"(?<![\w.:/])~?/(?=[^\s/])(?:[^/'\",:;\n]+/)+([^\s/'\",:;]*)"
+    return re.sub(folders, r"…/\1", text)
 
 
 def discreet_tree(value: Any, root: Path) -> Any:
