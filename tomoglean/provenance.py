@@ -20,8 +20,14 @@ BLOCK = 1 << 22
 class Refused(ValueError):
     """An input that cannot be used; the message is one line for the user.
 
-    It names the file, what was expected, what was found and what to do.
+    It names the file, what was expected, what was found and what to do. What cannot be
+    printed (names are hostile: line ends, terminal codes) is written as Python escapes it.
     """
+
+    def __init__(self, message: object = "") -> None:
+        letters = str(message)
+        plain = (one if one.isprintable() else ascii(one)[1:-1] for one in letters)
+        super().__init__("".join(plain))
 
 
 @contextlib.contextmanager
