@@ -98,7 +98,7 @@ class _Known:
 
     def metadata(self, name: str, record: Record) -> Record:
         """Put a record into Snakemake's words; folders that it hides are known here."""
-        record = discretion.reveal(record, self.paths)
+        record = discretion.reveal(record, self.paths) if self.paths else record
         inputs = record["inputs"]
         told = [repr(value) for value in (*record["settings"].values(), record["code"])]
         changed = [CHANGED.format(path) for path in inputs if self._changed(path, record)]
