@@ -137,6 +137,11 @@ def test_the_crate_command_names_the_crate_and_its_hash(results, capsys):
     assert sha256 == f"sha256 {provenance.sha256_of_file(path)}"
 
 
+def test_a_report_made_anew_is_in_the_crate(results, capsys):
+    assert main(["report", str(results.parent)]) == 0
+    assert lines(results) == []
+
+
 def jobs(*seconds):
     return [
         rerun.Job("r", "k", "2026-01-01T00:00:00+00:00", s, "", {}, (), {f"{s}": ""}, {})

@@ -289,7 +289,9 @@ def _export(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from tomoglean import report
 
-    path = report.build(study.read(options.study), outcome="rebuilt")
+    found = study.read(options.study)
+    path = report.build(found, outcome="rebuilt")
+    verifying.renew(found)
     sys.stdout.write(f"{path}\n")
     return 0
 

@@ -36,12 +36,23 @@ def add(commands: Any) -> None:
     verify.set_defaults(command=_verify)
 
 
-def _crate(options: argparse.Namespace) -> int:
+def renew(found: study.Study) -> None:
+    """Tell of a report that was made anew, if the study has a crate."""
+    from tomoglean.crate.files import METADATA
+
+    if (found.root / "results" / METADATA).is_file():
+        _write(found)
+
+
+def _write(found: study.Study) -> Path:
     from tomoglean import crate
     from tomoglean.plan import Plan
 
-    found = study.read(options.study)
-    path = crate.write(found, wanted=Plan(found).all())
+    return crate.write(found, wanted=Plan(found).all())
+
+
+def _crate(options: argparse.Namespace) -> int:
+    path = _write(study.read(options.study))
     sys.stdout.write(f"{path}\nsha256 {provenance.sha256_of_file(path)}\n")
     return 0
 
