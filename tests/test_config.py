@@ -136,3 +136,9 @@ def test_the_order_of_settings_does_not_count():
     assert list(config.ordered(block)) == ["a", "b"]
     assert list(config.ordered(block)["b"]) == ["x", "y"]
     assert config.ordered(block) == block
+
+
+def test_what_says_only_how_a_stage_runs_does_not_count():
+    block = {"blocks": 4, "block_gvoxels": None, "axes": ["z"]}
+    assert config.counted(block, "segment", "semantic") == {"axes": ["z"]}
+    assert config.counted(block, "publish", "detection") == block

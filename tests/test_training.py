@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tomoglean import augment, parts, training
+from tomoglean import augment, config, training
 from tomoglean.networks import store
 from tomoglean.provenance import Refused
 from tomoglean.training import loop, validation
@@ -497,4 +497,4 @@ def test_the_schema_and_the_code_have_the_same_defaults():
     path = Path(__file__).parent.parent / "config/schemas/train.yaml"
     schema = yaml.safe_load(path.read_text())["properties"]
     defaults = {name: entry["default"] for name, entry in schema.items()}
-    assert parts.counted(defaults) == vars(training.Settings())
+    assert config.counted(defaults, "train", "semantic") == vars(training.Settings())

@@ -15,17 +15,10 @@ from typing import Any
 
 from tomoglean import provenance
 
-#: Settings that say in how many jobs, never what comes out.
-SETTINGS = ("blocks", "block_gvoxels")
 FOLDERS = {"segment": "segmented", "classify": "classified"}
 RECORDS = Path("results/provenance")
 NAME = re.compile(r"\.block-([0-9]+)-of-([0-9]+)\.h5$")
 MOST = 64
-
-
-def bare(settings: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a stage's settings what says only in how many jobs it runs."""
-    return {name: value for name, value in settings.items() if name not in SETTINGS}
 
 
 def number(settings: dict[str, Any], voxels: int | None) -> int:

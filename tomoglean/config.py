@@ -120,14 +120,30 @@ def _complete_task(task: Mapping[str, Any], name: str, where: str) -> dict[str, 
 def _complete_stage(
     block: Mapping[str, Any], stage: str, kind: str, name: str, where: str
 ) -> dict[str, Any]:
-    own = f"{stage}-{kind}"
-    schema = own if (SCHEMAS / f"{own}.yaml").is_file() else stage
-    full = filled(block, schema, name, where)
+    full = filled(block, _schema_of(stage, kind), name, where)
     network = full.get("network", "")
     if stage == "train" and (network == "unet") != (kind == "semantic"):
         fitting = "unet" if kind == "semantic" else "lenet5 or lenet5_modified"
         raise Refused(f"{name}: {where}.network: expected {fitting}, found {network}")
     return full
+
+
+def _schema_of(stage: str, kind: str) -> str:
+    own = f"{stage}-{kind}"
+    return own if (SCHEMAS / f"{own}.yaml").is_file() else stage
+
+
+def counted(settings: Mapping[str, Any], stage: str, kind: str) -> dict[str, Any]:
+    """Leave out of a stage's settings what says how it runs, not what comes out.
+
+    The schema marks such keys by `counts: false`.
+    """
+    known = read_schema(_schema_of(stage, kind))["properties"]
+    return {
+        name: value
+        for name, value in settings.items()
+        if known.get(name, {}).get("counts", True)
+    }
 
 
 def _check_membranes(tasks: Mapping[str, Any], name: str) -> None:

@@ -13,16 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Settings of a training that say how it is run and not what comes out.
-FREE = ("epochs_per_job", "save_minutes")
 TRAINED = Path("results/trained")
 RECORDS = Path("results/provenance/trained")
 PART = re.compile(r"\.epoch-([1-9][0-9]*)\.h5")
-
-
-def counted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what says how a training is run and not what comes out."""
-    return {name: value for name, value in settings.items() if name not in FREE}
 
 
 def path(task: str, round_: str, epoch: int | str) -> str:
@@ -40,7 +33,11 @@ def epoch_of(name: str) -> int | None:
 
 
 def chain(
-    task: str, round_: str, settings: Mapping[str, Any], root: Path = Path()
+    task: str,
+    round_: str,
+    settings: Mapping[str, Any],
+    every: int | None,
+    root: Path = Path(),
 ) -> list[int]:
     """List the epochs at which a training passes from one job to the next.
 
@@ -52,7 +49,9 @@ def chain(
     task, round_
         Which training.
     settings
-        Its settings of today, those of how it is run among them.
+        Its settings of today that count for what comes out.
+    every
+        Epochs of a part; None trains in one job.
     root
         Folder of the study.
 
@@ -62,13 +61,13 @@ def chain(
         Last epochs of the parts, without the last stretch; empty for a single job.
     """
     folder = root / RECORDS / task
-    today = json.loads(json.dumps(counted(settings)))
+    today = json.loads(json.dumps(settings))
     whole = _record(folder / f"{round_}.weights.h5.json", today)
     if whole:
         return _behind(whole, folder, round_, today)
     done = max(_done(folder, round_, today), key=lambda epochs: epochs[-1], default=[])
-    every = settings["epochs_per_job"] or settings["epochs"]
-    return [*done, *range((done or [0])[-1] + every, settings["epochs"], every)]
+    step, last = every or settings["epochs"], settings["epochs"]
+    return [*done, *range((done or [0])[-1] + step, last, step)]
 
 
 def previous(chain: list[int], epoch: int | str | None) -> int | None:

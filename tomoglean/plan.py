@@ -24,7 +24,7 @@ from tomoglean import (
     tables,
 )
 from tomoglean.codebook import remembered
-from tomoglean.config import ordered
+from tomoglean.config import counted, ordered
 from tomoglean.formats.stored import LAYERS
 from tomoglean.study import Study
 
@@ -69,7 +69,8 @@ class Plan:
 
         def of(wildcards: Any) -> dict[str, Any]:
             round_ = getattr(wildcards, "round", "")
-            return blocks.bare(parts.counted(self._block(stage, wildcards.task, round_)))
+            block = self._block(stage, wildcards.task, round_)
+            return self._counted(stage, wildcards.task, block)
 
         return of
 
@@ -78,6 +79,9 @@ class Plan:
         block: dict[str, Any] = ordered({**self.study.tasks[task][stage], **control})
         return block
 
+    def _counted(self, stage: str, task: str, block: Any) -> dict[str, Any]:
+        return counted(block, stage, self.study.tasks[task]["kind"])
+
     def save_minutes(self, wildcards: Any) -> str:
         """Minutes between two saves of a training; they change nothing in its results."""
         return str(self._block("train", wildcards.task, wildcards.round)["save_minutes"])
@@ -85,7 +89,8 @@ class Plan:
     def parts(self, task: str, round_: str) -> list[int]:
         """Epochs at which a training passes from one job to the next."""
         settings = self._block("train", task, round_)
-        return parts.chain(task, round_, settings, self.study.root)
+        today, every = self._counted("train", task, settings), settings["epochs_per_job"]
+        return parts.chain(task, round_, today, every, self.study.root)
 
     def previous(self, wildcards: Any) -> list[str]:
         """Checkpoint that a job of a training goes on from, if there is one."""
