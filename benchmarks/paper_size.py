@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 import yaml  # noqa: E402 - the checkout is no package
 
-from tomoglean import formats, plan, provenance, tables  # noqa: E402
+from tomoglean import formats, provenance, rawfiles, tables  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "desy2019" / "config"
 SHAPES = {"implant": (1449, 1000, 1000), "mini": (300, 928, 960)}
@@ -114,10 +114,10 @@ def _take_place_of_hashes(study: Path) -> None:
         for row in tables.read_rows(study / "config" / f"{name}.tsv"):
             source = tables.locate(row["path"], study)
             asked = [row.get(column, "") for column in ("dataset", "linked")]
-            stamp = plan._stamp(formats.files(source, row))
-            entry = {"own": plan._stamp([source]), "asked": asked, "stamp": stamp}
+            stamp = rawfiles.stamp(formats.files(source, row))
+            entry = {"own": rawfiles.stamp([source]), "asked": asked, "stamp": stamp}
             known[row["path"]] = {**entry, "sha256": provenance.key(row["path"])}
-    provenance.write_json(known, study / plan.HASHES)
+    provenance.write_json(known, study / rawfiles.HASHES)
 
 
 def _dry_run(study: Path, compiled: Path) -> tuple[float, str]:

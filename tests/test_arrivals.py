@@ -215,7 +215,7 @@ def test_what_is_no_study_is_refused(tmp_path):
 
 def test_watch_repeats_nothing_until_something_changes(home, monkeypatch):
     looks, runs = iter("aaabba"), []
-    watch = watching.Watch(home, [], 0.0)
+    watch = watching.Watch(home, [], 0.1)
 
     def look(_folder):
         now = next(looks, None)
@@ -277,3 +277,9 @@ def test_watch_runs_on_arrival_survives_a_failure_and_ends_on_a_signal(
         process.kill()
     assert "stopped" in said.read_text()
     assert (home / "results" / "report.html").exists()
+
+
+@pytest.mark.parametrize("every_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_watch_that_would_never_pause_is_refused(home, every_s):
+    with pytest.raises(Refused, match=r"--every: expected 0\.1 to 86400 s"):
+        watching.Watch(home, [], every_s)

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tomoglean import checks, formats, plan
+from tomoglean import checks, formats, rawfiles
 from tomoglean.formats import raw
 
 VOLUME = np.arange(1, 61, dtype=np.uint16).reshape(3, 4, 5)
@@ -170,7 +170,7 @@ def test_a_chunk_that_is_a_pipe_is_refused(tmp_path):
 
 
 def test_what_a_reader_runs_in_a_child_is_fingerprinted():
-    found = plan._readers([{"path": "v.h5"}])
+    found = rawfiles.readers([{"path": "v.h5"}])
     assert "tomoglean.formats.hdf5_inside" in found
 
 
@@ -181,7 +181,7 @@ def test_what_a_reader_runs_in_a_child_is_fingerprinted():
 def remembered(tmp_path, monkeypatch):
     """Ask the plan for the hash of a volume, in a study of its own."""
     monkeypatch.chdir(tmp_path)
-    return lambda name, **row: plan._remembered_sha256(name, {"path": name, **row})
+    return lambda name, **row: rawfiles.sha256(name, {"path": name, **row})
 
 
 def write_linked(folder, value):

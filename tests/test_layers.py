@@ -15,6 +15,7 @@ LAYERS = [
     {"preflight", "demands", "watching"},
     {"forecast"},
     {"plan", "quicklook", "viewing", "crate"},
+    {"inventory", "rawfiles"},
     {"report", "checks", "reference"},
     {"attempts"},
     {"training", "segmentation", "classification"},

@@ -1,10 +1,9 @@
-"""Plan a study: every artefact there is to want, and who feeds whom.
+"""Plan a study: what every rule carries, and who feeds whom.
 
 Written for Snakemake's input and parameter functions (they get wildcards), but without
 Snakemake: what needs a checkpoint is handed in.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -15,13 +14,12 @@ from tomoglean import (
     blocks,
     costs,
     formats,
+    inventory,
     networks,
-    particles,
     parts,
     provenance,
+    rawfiles,
     steps,
-    study,
-    tables,
 )
 from tomoglean.codebook import remembered
 from tomoglean.config import counted, ordered
@@ -30,9 +28,6 @@ from tomoglean.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "workflow" / "scripts"
-VOLUMES_AS = {"mrc": "mrc", "tiff": "tif", "ome-zarr": "ome.zarr"}
-PUBLISHED = {"star": "star", "dynamo": "tbl", "imod": "mod", "em": "em", "copick": "json"}
-HASHES = Path(".tomoglean/sha256.json")
 ID = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
@@ -54,7 +49,7 @@ class Plan:
             "kind": "weak|clean|truth",
             "layer": "|".join(LAYERS),
             "form": "mrc|tif",
-            "ending": "|".join(PUBLISHED.values()),
+            "ending": "|".join(inventory.PUBLISHED.values()),
             "block": r"\d+-of-\d+",
         }
 
@@ -112,18 +107,18 @@ class Plan:
         if stage in ("train", "export"):
             return (networks.NETWORKS[self.settings("train")(wildcards)["network"]],)
         if stage in ("check", "convert"):
-            return _readers([self.row(wildcards)])
+            return rawfiles.readers([self.row(wildcards)])
         if stage == "convert_labels":
-            return _readers(self.rows(wildcards))
+            return rawfiles.readers(self.rows(wildcards))
         if stage == "publish_volume":
-            form = getattr(wildcards, "form", VOLUMES_AS["ome-zarr"])
+            form = getattr(wildcards, "form", inventory.VOLUMES_AS["ome-zarr"])
             return (formats.writer_of(f"volume.{form}").__name__,)
         if stage == "convert_points":
-            return _particle_readers(row["path"] for row in self.rows(wildcards))
+            return rawfiles.particle_readers(row["path"] for row in self.rows(wildcards))
         if stage == "simulate_minicell":
-            return _readers([{"path": path} for path in self._map(wildcards)])
+            return rawfiles.readers([{"path": path} for path in self._map(wildcards)])
         if stage == "publish_as":
-            return _particle_readers([f".{wildcards.ending}"])
+            return rawfiles.particle_readers([f".{wildcards.ending}"])
         return ()
 
     def task(self, key: str) -> Callable[[Any], Any]:
@@ -148,7 +143,7 @@ class Plan:
     def start_sha256(self, wildcards: Any) -> str | None:
         """Hash of the older weights that a training starts from."""
         path = self.settings("train")(wildcards)["start_from"]
-        return _remembered_sha256(path) if path else None
+        return rawfiles.sha256(path) if path else None
 
     def look(self, wildcards: Any) -> dict[str, Any]:
         """What a detection task looks at: thickness and neighbours of its slices."""
@@ -191,20 +186,20 @@ class Plan:
 
     def raw(self, wildcards: Any) -> list[str]:
         """File a volume comes from, where it is one file."""
-        return _files([self.row(wildcards)["path"]])
+        return rawfiles.files([self.row(wildcards)["path"]])
 
     def raw_labels(self, wildcards: Any) -> list[str]:
         """Files labels come from, where they are single files."""
-        return _files(row["path"] for row in self.rows(wildcards))
+        return rawfiles.files(row["path"] for row in self.rows(wildcards))
 
     def sha256(self, wildcards: Any) -> str | None:
         """Hash of a volume's raw bytes; None while it is still to be simulated."""
         row = self.row(wildcards)
-        return _remembered_sha256(row["path"], row)
+        return rawfiles.sha256(row["path"], row)
 
     def sha256_labels(self, wildcards: Any) -> list[str | None]:
         """Hash of the bytes of a label's files."""
-        return [_remembered_sha256(row["path"], row) for row in self.rows(wildcards)]
+        return [rawfiles.sha256(row["path"], row) for row in self.rows(wildcards)]
 
     def simulation(self, wildcards: Any) -> dict[str, Any]:
         """Settings of a simulated volume."""
@@ -220,7 +215,7 @@ class Plan:
 
     def map_sha256(self, wildcards: Any) -> list[str | None]:
         """Hash of the density map that a simulation reads, where it reads one."""
-        return [_remembered_sha256(path) for path in self._map(wildcards)]
+        return [rawfiles.sha256(path) for path in self._map(wildcards)]
 
     def memory_to_simulate(self, wildcards: Any, attempt: int) -> int:
         """Memory in MB that simulating a volume needs: so much for every voxel."""
@@ -258,7 +253,7 @@ class Plan:
 
         def of(wildcards: Any) -> list[str]:
             task, round_ = wildcards.task, getattr(wildcards, "round", "final")
-            stage = folder or ("sliced" if self._semantic(task) else "sampled")
+            stage = folder or ("sliced" if self.semantic(task) else "sampled")
             level = "" if folder else f"{use}/"
             volumes = self.study.examples(task, round_, use)
             return [f"results/{stage}/{task}/{round_}/{level}{v}.h5" for v in volumes]
@@ -267,12 +262,9 @@ class Plan:
 
     def example(self, wildcards: Any) -> str:
         """Return the training examples file that an augmentation list is for."""
-        stage = "sliced" if self._semantic(wildcards.task) else "sampled"
+        stage = "sliced" if self.semantic(wildcards.task) else "sampled"
         folder = f"results/{stage}/{wildcards.task}/{wildcards.round}/train"
         return f"{folder}/{wildcards.volume}.h5"
-
-    def _semantic(self, task: str) -> bool:
-        return bool(self.study.tasks[task]["kind"] == "semantic")
 
     def out_of_fold(self, wildcards: Any) -> str:
         """Prediction of a volume by the net that never saw its weak labels."""
@@ -326,7 +318,7 @@ class Plan:
                  "slices": self.study.keep(task, r, "test")}
                 for r in rounds for v in self.study.labelled(task, use="train")
             ]  # fmt: skip
-        uses = ("test",) if self._semantic(task) else ("validate", "test")
+        uses = ("test",) if self.semantic(task) else ("validate", "test")
         rounds = ["final", *(f"control-{c}" for c in self.study.tasks[task]["controls"])]
         rounds += ["weak"] if self.study.has_weak(task) else []
         return [
@@ -335,7 +327,7 @@ class Plan:
         ]  # fmt: skip
 
     def _truly_labelled(self, task: str, use: str) -> list[str]:
-        kind = "clean" if self._semantic(task) else "points"
+        kind = "clean" if self.semantic(task) else "points"
         return self.study.labelled(task, use=use, kind=kind)
 
     def accepted_cases(self, wildcards: Any) -> list[dict[str, Any]]:
@@ -421,187 +413,27 @@ class Plan:
 
     def everything(self, task: str, stage: str) -> list[str]:
         """Every artefact of one stage of one task."""
-        return [f"results/{path}" for path in self._wanted(task)[stage]]
+        return [f"results/{path}" for path in inventory.of(self, task)[stage]]
 
     def stages(self, task: str) -> list[str]:
         """Stages of a task, in the way of the data."""
-        return list(self._wanted(task))
+        return list(inventory.of(self, task))
 
     def all(self) -> list[str]:
         """Every artefact of every stage, never only the leaves."""
-        return sorted(
-            {
-                path
-                for task in self.study.tasks
-                for stage in self.stages(task)
-                for path in self.everything(task, stage)
-            }
-        )
-
-    def _wanted(self, task: str) -> dict[str, list[str]]:
-        volumes = self.study.volumes_of(task)
-        wanted = {
-            "check": [f"checked/{v}.json" for v in volumes],
-            "convert": [f"converted/{v}.h5" for v in volumes] + self._labels_wanted(task),
+        paths = {
+            f"results/{path}"
+            for task in self.study.tasks
+            for wanted in inventory.of(self, task).values()
+            for path in wanted
         }
-        own = (
-            self._semantic_wanted(task)
-            if self._semantic(task)
-            else self._detection_wanted(task)
-        )
-        return {**wanted, **(own if volumes else {})}
+        return sorted(paths)
 
-    def _labels_wanted(self, task: str) -> list[str]:
-        ending = {"points": "csv"}
-        return [
-            f"converted/{task}/{row['use']}/{row['kind']}/{row['volume']}"
-            f".{ending.get(row['kind'], 'h5')}"
-            for row in self.study.label_rows(task)
-        ]
-
-    def _training_wanted(self, task: str, folder: str) -> dict[str, list[str]]:
-        rounds = self.study.rounds(task) if self.study.labelled(task, use="train") else []
-        by_use = [(r, use, v) for r in rounds for use in ("train", "validate")
-                  for v in self.study.examples(task, r, use)]  # fmt: skip
-        endings = ("weights.h5", "last.weights.h5", "json", "csv")
-        return {
-            folder: [f"{folder}/{task}/{r}/{use}/{v}.h5" for r, use, v in by_use],
-            "augment": [
-                f"augmented/{task}/{r}/{v}.h5" for r, use, v in by_use if use == "train"
-            ],
-            "train": [
-                f"trained/{task}/{r}.{ending}"
-                for r in rounds
-                for ending in (*self._endings_of_parts(task, r), *endings)
-            ],
-            "export": [f"trained/{task}/{r}.onnx" for r in rounds],
-        }
-
-    def _endings_of_parts(self, task: str, round_: str) -> list[str]:
-        return [f"epoch-{epoch}.h5" for epoch in self.parts(task, round_)]
-
-    def _semantic_wanted(self, task: str) -> dict[str, list[str]]:
-        wanted = self._training_wanted(task, "sliced")
-        if not wanted["train"]:
-            return {}
-        weak = self.study.labelled(task, use="train", kind="weak")
-        volumes = self.study.volumes_of(task)
-        segmented = [f"segmented/{task}/final/{v}.h5" for v in volumes]
-        segmented += [
-            f"segmented/{task}/weak-{self.study.fold(task, v)}/{v}.h5" for v in weak
-        ]
-        segmented += [
-            f"segmented/{task}/{c['round']}/{c['volume']}.h5" for c in self.cases(task)
-        ]
-        return {
-            "slice": wanted.pop("sliced"),
-            **wanted,
-            "segment": sorted(set(segmented)),
-            "relabel": [f"relabelled/{task}/{v}.h5" for v in weak],
-            "measure": [f"measured/{task}/{v}.json" for v in volumes],
-            "evaluate": [f"evaluated/{task}/{name}" for name in
-                         ("scores.csv", "summary.json", "confusion.csv")],
-            "publish": self._published(task, volumes),
-        }  # fmt: skip
-
-    def _published(self, task: str, volumes: list[str]) -> list[str]:
-        forms = [VOLUMES_AS[name] for name in self.study.tasks[task]["publish"]["formats"]]
-        return [
-            f"published/{task}/{volume}.{layer}.{form}"
-            for volume in volumes for layer in LAYERS for form in forms
-        ]  # fmt: skip
-
-    def _detection_wanted(self, task: str) -> dict[str, list[str]]:
-        wanted = self._training_wanted(task, "sampled")
-        if not wanted["train"]:
-            return {}
-        volumes = self.study.volumes_of(task)
-        searched = {("final", v) for v in volumes}
-        searched |= {(case["round"], case["volume"]) for case in self.cases(task)}
-        return {
-            "sample": wanted.pop("sampled"),
-            **wanted,
-            "mask": [f"masked/{task}/{v}.h5" for v in volumes],
-            "classify": [f"classified/{task}/{r}/{v}.h5" for r, v in sorted(searched)],
-            "pick": [f"picked/{task}/{r}/{v}.csv" for r, v in sorted(searched)],
-            "evaluate": [f"evaluated/{task}/{name}" for name in
-                         ("summary.json", "matches.csv", "curve.csv")],
-            "publish": [f"published/{task}/{v}.{e}" for v in volumes
-                        for e in ("csv", *self._endings(task, v))],
-            "average": [f"averaged/{task}/{name}" for name in
-                        ("average.mrc", "half1.mrc", "half2.mrc", "control.mrc", "fsc.csv",
-                         "summary.json")],
-        }  # fmt: skip
-
-    def _endings(self, task: str, volume: str) -> list[str]:
-        """Endings of the foreign files that a volume's picks are published in.
-
-        RELION counts from the middle of the unbinned volume, so a volume whose row does
-        not know it goes without.
-        """
-        wanted = self.study.tasks[task]["publish"]["formats"]
-        if not self.study.row(volume)["bin1_shape"]:
-            wanted = [form for form in wanted if form != "star"]
-        return [PUBLISHED[form] for form in wanted]
+    def semantic(self, task: str) -> bool:
+        """Whether a task says of every voxel what it is."""
+        return bool(self.study.tasks[task]["kind"] == "semantic")
 
 
 @cache
 def _fingerprint(stage: str, uses: tuple[str, ...]) -> str:
     return remembered(SCRIPTS / f"{stage}.py", root=ROOT, uses=uses)
-
-
-def _readers(rows: list[dict[str, str]]) -> tuple[str, ...]:
-    """Modules that read some files; a file of no known format is the check's matter."""
-    modules = set[str]()
-    for row in rows:
-        with contextlib.suppress(provenance.Refused):
-            reader = formats.reader_of(tables.locate(row["path"]), row)
-            modules |= {reader.__name__, *getattr(reader, "USES", ())}
-    return tuple(sorted(modules))
-
-
-def _particle_readers(paths: Iterable[str]) -> tuple[str, ...]:
-    """Modules that read or write some files of points."""
-    return tuple(sorted({particles.reader_of(path).__name__ for path in paths}))
-
-
-def _files(paths: Iterable[str]) -> list[str]:
-    """Keep what Snakemake can watch: single files, there or to be simulated."""
-    resolved = [(path, tables.locate(path)) for path in paths]
-    return [
-        str(file)
-        for path, file in resolved
-        if path.startswith(study.SIMULATED) or file.is_file()
-    ]
-
-
-def _remembered_sha256(path: str, row: formats.Row | None = None) -> str | None:
-    """Hash raw bytes, again only when size, mtime, ctime or inode differ.
-
-    Which files belong to a file (a header's voxels, what HDF5 links to) is asked again
-    only if it, or what its row says of it, differs.
-    """
-    if path.startswith(study.SIMULATED):
-        return None
-    known = provenance.read_json(HASHES) if HASHES.is_file() else {}
-    source, entry = tables.locate(path), known.get(path, {})
-    asked = [(row or {}).get(column, "") for column in ("dataset", "linked")]
-    files = [Path(mark[0]) for mark in entry.get("stamp", [])]
-    own = _stamp([source])
-    if source.is_dir() or (own, asked) != (entry.get("own"), entry.get("asked")):
-        files = formats.files(source, row)
-    stamp = _stamp(files)
-    if (own, asked, stamp) != tuple(entry.get(part) for part in ("own", "asked", "stamp")):
-        sha256 = formats.sha256(source, row)
-        known[path] = {"own": own, "asked": asked, "stamp": stamp, "sha256": sha256}
-        provenance.write_json(known, HASHES)
-    return str(known[path]["sha256"])
-
-
-def _stamp(files: Iterable[Path]) -> list[list[Any]]:
-    """Tell whether files may have changed, without reading them."""
-    stats = [(file, file.stat()) for file in files if file.is_file()]
-    return [
-        [str(file), now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino]
-        for file, now in stats
-    ]

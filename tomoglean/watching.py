@@ -16,6 +16,7 @@ from types import FrameType
 from tomoglean import formats, study, tables
 from tomoglean.provenance import Refused
 
+LEAST_S, MOST_S = 0.1, 86_400.0
 ROOT = Path(__file__).resolve().parent.parent
 CHOOSE_CORES = {"--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e"}
 HOW_IT_ENDED = {0: "well", 1: "with failed jobs"}
@@ -41,6 +42,11 @@ class Watch:
             raise Refused(
                 f"watch: {folder}: expected a study, found no config/config.yaml in it;"
                 " name the folder that holds config/"
+            )
+        if not LEAST_S <= every_s <= MOST_S:
+            raise Refused(
+                f"watch: --every: expected {LEAST_S:g} to {MOST_S:g} s, found {every_s:g};"
+                " leave it out for 30"
             )
         self.folder, self.every_s = folder, every_s
         self.words = [*words, *(["--cores", "all"] if not _chosen(words) else [])]
