@@ -173,6 +173,18 @@ def test_what_was_taken_up_stays_although_it_changes(home):
     assert ids(home, after_s=0) == ["scan"]
 
 
+@pytest.mark.parametrize("blocks", [[BLOCK], [{**BLOCK, "folder": "a"}, BLOCK]])
+def test_what_was_taken_up_keeps_its_id(home, blocks):
+    (home / "a").mkdir()
+    configure(home, *blocks)
+    put(home, "scan_1.mrc")
+    arrivals.take_up(found(home).rows, home)
+    put(home, f"../{blocks[0]['folder']}/scan.1.mrc")  # is named alike, and sorted before
+    again = found(home)
+    assert [row["path"] for row in again.rows] == ["incoming/scan_1.mrc"]
+    assert "found another volume 'scan_1'" in again.refused[0]
+
+
 def test_what_was_taken_up_and_is_gone_leaves_the_study(home):
     path = put(home, "scan.mrc")
     arrivals.take_up(found(home).rows, home)

@@ -75,23 +75,22 @@ def find(
     refused, waiting = [], []
     own = {_same(tables.locate(row["path"], root)) for row in table}
     ids = {row["volume"] for row in table}
-    for block in blocks:
-        for path, name in sorted(_matches(block, root)):
-            if _same(tables.locate(path, root)) in own:
-                continue
-            if path not in known and not look:
-                continue
-            try:
-                row = _row(path, name, block, ids)
-            except Refused as refusal:
-                refused.append(str(refusal))
-                continue
-            if path in known or _settled(row, root, block["settle_s"], now):
-                ids.add(row["volume"])
-                own.add(_same(tables.locate(path, root)))
-                rows[row["volume"]] = row
-            else:
-                waiting.append(path)
+    for path, name, block in _candidates(blocks, root, known):
+        if _same(tables.locate(path, root)) in own:
+            continue
+        if path not in known and not look:
+            continue
+        try:
+            row = _row(path, name, block, ids)
+        except Refused as refusal:
+            refused.append(str(refusal))
+            continue
+        if path in known or _settled(row, root, block["settle_s"], now):
+            ids.add(row["volume"])
+            own.add(_same(tables.locate(path, root)))
+            rows[row["volume"]] = row
+        else:
+            waiting.append(path)
     ordered = tuple(rows[volume] for volume in sorted(rows))
     return Arrivals(ordered, tuple(refused), tuple(waiting))
 
@@ -108,6 +107,18 @@ def _register(root: Path) -> set[str]:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return set(map(str, provenance.read_json(root / REGISTER)["taken_up"]))
     return set()
+
+
+def _candidates(
+    blocks: Sequence[Mapping[str, Any]], root: Path, known: set[str]
+) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """List paths, names and blocks; what was taken up comes first and keeps its id."""
+    found = [
+        (path, name, block)
+        for block in blocks
+        for path, name in sorted(_matches(block, root))
+    ]
+    return sorted(found, key=lambda one: one[0] not in known)
 
 
 def _matches(block: Mapping[str, Any], root: Path) -> Iterator[tuple[str, str]]:
