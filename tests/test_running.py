@@ -162,6 +162,30 @@ def test_a_run_inside_a_job_elsewhere_ends_with_the_job(study, slurm, jobs, sile
     assert held(study, host="elsewhere", inside="77").is_alive(study) is alive
 
 
+def test_a_slurm_that_hides_the_jobs_of_others_ends_no_run_of_theirs(study, slurm):
+    theirs = held(study, host="elsewhere", inside="77", user="somebody-else")
+    assert theirs.is_alive(study)
+
+
+def test_a_run_elsewhere_that_has_just_given_its_study_back_is_over(study):
+    holder = held(study, host="elsewhere")
+    (study / running.HOLDER).unlink()
+    assert not holder.is_alive(study)
+
+
+@pytest.mark.parametrize(("ago_s", "alive"), [(10, True), (running.SILENT_S + 10, False)])
+def test_where_one_may_only_read_the_own_clock_counts(study, monkeypatch, ago_s, alive):
+    holder = held(study, host="elsewhere")
+    then = time.time() - ago_s
+    os.utime(study / running.HOLDER, (then, then))
+    monkeypatch.setattr(running.Path, "touch", forbidden)
+    assert holder.is_alive(study) is alive
+
+
+def forbidden(*_, **__):
+    raise PermissionError(13, "Permission denied")
+
+
 def test_a_run_knows_the_job_it_is_in(study, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert running.Holder.here().inside == "77"
