@@ -288,14 +288,21 @@ class _Run:
     def end(self) -> None:
         if self.failed or not all(map(os.path.exists, self.snakemake.output)):
             return
-        seconds = round(time.monotonic() - self.clock, 2)
-        log.info("OK seconds=%s", seconds)
+        try:
+            self.record(round(time.monotonic() - self.clock, 2))
+        except BaseException as error:  # else the record of an older artefact would count
+            self.fail(type(error), error, error.__traceback__)
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)  # what is raised at exit changes no exit code
+
+    def record(self, seconds: float) -> None:
+        """Write the record of every artefact."""
+        facts = {"started": self.started.isoformat(timespec="seconds"), "seconds": seconds}
         for artefact, record in _records(self.snakemake).items():
-            facts = {
-                "started": self.started.isoformat(timespec="seconds"),
-                "seconds": seconds,
-            }
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
+        log.info("OK seconds=%s", seconds)
 
 
 def training_key(snakemake: Any) -> str:

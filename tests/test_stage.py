@@ -1,0 +1,45 @@
+"""A script ends well only with a record of what it made."""
+
+import subprocess
+import sys
+
+import pytest
+
+from workflow import ROOT
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace as Has
+sys.path.insert(0, {root!r})
+from tomoglean.stage import begin
+begin(Has(log=["job.log"], output=["results/a.csv"], input=[], params={{"code": "c"}},
+          rule="pick", resources=Has()))
+open("results/a.csv", "w").close()
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Return a script that makes results/a.csv, and where it is run."""
+    (tmp_path / "results").mkdir()
+    return [sys.executable, "-c", SCRIPT.format(root=str(ROOT))], tmp_path
+
+
+def run(job):
+    words, folder = job
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_job_that_ends_well_leaves_a_record(job):
+    assert run(job).returncode == 0
+    assert (job[1] / "results" / "provenance" / "a.csv.json").is_file()
+    assert "OK seconds=" in (job[1] / "job.log").read_text()
+
+
+def test_a_job_whose_record_cannot_be_written_fails(job):
+    """The record of an older artefact would lend its key to what follows."""
+    (job[1] / "results" / "provenance").write_text("in the way")
+    done = run(job)
+    assert done.returncode == 1
+    assert "provenance" in done.stderr
+    assert "OK seconds=" not in (job[1] / "job.log").read_text()
