@@ -1,10 +1,12 @@
-"""A script ends well only with a record of what it made."""
+"""A script ends well only with a record; a look at a study breaks nothing."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from tomoglean import leftovers, stage
 from workflow import ROOT
 
 SCRIPT = """
@@ -43,3 +45,12 @@ def test_a_job_whose_record_cannot_be_written_fails(job):
     assert done.returncode == 1
     assert "provenance" in done.stderr
     assert "OK seconds=" not in (job[1] / "job.log").read_text()
+
+
+def test_a_dry_run_in_a_study_that_cannot_be_written_goes_on(tmp_path, monkeypatch):
+    def refuse(root):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leftovers, "settle", refuse)
+    stage.tidy(SimpleNamespace(is_main_process=True))

@@ -75,7 +75,7 @@ def tidy(workflow: Any) -> None:
         return
     from tomoglean import keys, leftovers, running
 
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(Refused, OSError):  # a dry run in somebody else's study
         holder = running.read(Path())
         if holder is not None and holder.is_alive(Path()):
             return
