@@ -74,3 +74,21 @@ def test_foreign_files_are_left_alone(put, tmp_path):
 
 def test_a_fresh_study_has_nothing_to_settle(tmp_path):
     assert leftovers.settle(tmp_path) == []
+
+
+@pytest.mark.parametrize(("block_s", "gone"), [(20, True), (40, False)])
+def test_blocks_older_than_what_was_made_of_them_are_removed(put, tmp_path, block_s, gone):
+    folder = "segmented/bone/final"
+    block = put(f"results/{folder}/v.block-1-of-4.h5", block_s)
+    whole = put(f"results/{folder}/v.h5", 30)
+    put(f"results/provenance/{folder}/v.h5.json", 31)
+    name = str(block.relative_to(tmp_path))
+    assert leftovers.sweep(tmp_path, [name]) == []
+    assert leftovers.sweep(tmp_path) == [name] * gone
+    assert (block.exists(), whole.exists()) == (not gone, True)
+
+
+def test_blocks_that_wait_to_be_gathered_stay(put, tmp_path):
+    block = put("results/classified/t3ss/final/v.block-2-of-2.h5", 20)
+    assert leftovers.sweep(tmp_path) == []
+    assert block.exists()

@@ -10,8 +10,10 @@ is finished.
 import base64
 import binascii
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+from tomoglean import blocks
 
 INCOMPLETE = Path(".snakemake/incomplete")
 METADATA = Path(".snakemake/metadata")
@@ -33,6 +35,34 @@ def settle(root: Path) -> list[str]:
     return settled
 
 
+def sweep(root: Path, needed: Collection[str] = ()) -> list[str]:
+    """Remove blocks that a dead run had gathered but not removed any more.
+
+    Parameters
+    ----------
+    root
+        Folder of a study that is held.
+    needed
+        Files that this run will read: they stay.
+
+    Returns
+    -------
+    list of str
+        Blocks that were older than the record of what was made of them.
+    """
+    swept = []
+    for folder in blocks.FOLDERS.values():
+        for block in (root / "results" / folder).glob("*/*/*.h5"):
+            whole = block.with_name(blocks.NAME.sub(".h5", block.name))
+            names = [str(path.relative_to(root)) for path in (block, whole)]
+            if whole == block or names[0] in needed:
+                continue
+            if _is_finished(root, names[1], block.stat().st_mtime_ns):
+                block.unlink(missing_ok=True)
+                swept.append(names[0])
+    return swept
+
+
 def _marks(folder: Path) -> Iterator[tuple[Path, str]]:
     """List marks and whose they are: Base64, long names in parts that begin with @."""
     for path in folder.rglob("*"):
@@ -44,10 +74,11 @@ def _marks(folder: Path) -> Iterator[tuple[Path, str]]:
             yield path, base64.urlsafe_b64decode(text).decode()
 
 
-def _is_finished(root: Path, name: str, marked_ns: int) -> bool:
+def _is_finished(root: Path, name: str, since_ns: int) -> bool:
+    """Tell whether an artefact and its record are there, and no older than that."""
     record = root / RECORDS / f"{name.removeprefix('results/')}.json"
     try:
         times = [path.stat().st_mtime_ns for path in (root / name, record)]
     except OSError:
         return False
-    return min(times) >= marked_ns
+    return min(times) >= since_ns

@@ -99,7 +99,7 @@ def before(workflow: Any, plan: "Plan") -> None:
     """
     if not workflow.is_main_process or workflow.touch:
         return
-    from tomoglean import arrivals
+    from tomoglean import arrivals, leftovers
 
     jobs = list(workflow.dag.needrun_jobs())
     if asking := {job.rule.name for job in jobs if asks_in_vain(job)}:
@@ -110,6 +110,7 @@ def before(workflow: Any, plan: "Plan") -> None:
         )
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
     hold(workflow)
+    leftovers.sweep(Path(), {str(path) for job in jobs for path in job.input})
     arrivals.take_up(plan.study.arrived.rows)
 
 
