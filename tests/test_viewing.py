@@ -106,6 +106,20 @@ def labels_of(study):
 # -- what belongs to a volume ----------------------------------------------------------
 
 
+def test_another_round_shows_its_own_candidates(tmp_path):
+    study = make_study(tmp_path / "study")
+    (study / "results/published/t3ss").mkdir(parents=True)
+    published = picks((1, 1, 1))
+    tables.write_picks(published, study / "results/published/t3ss/mini-1.csv")
+    other = study / "results/picked/t3ss/control-thin"
+    other.mkdir()
+    tables.write_picks(picks((2, 2, 2), (7, 7, 7)), other / "mini-1.csv")
+    counts = {"final": 1, "control-thin": 2}
+    for round_, count in counts.items():
+        (points,) = viewing.of_study(_read(study), "mini-1", round_).points
+        assert len(points.positions) == count
+
+
 def test_labels_and_candidates_come_with_the_volume(seen):
     found, _, lines = seen
     assert found.window == (10.0, 5000.0)

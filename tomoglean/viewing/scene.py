@@ -241,10 +241,9 @@ def _points(study: Study, task: str, volume: str, round_: str) -> Iterator[Point
             if rows:
                 yield _of_rows(f"{task} {outcome}", rows, style.OUTCOME_COLOURS[outcome])
         return
-    for path in (
-        results / "published" / task / f"{volume}.csv",
-        results / "picked" / task / round_ / f"{volume}.csv",
-    ):
+    published = results / "published" / task / f"{volume}.csv"
+    picked = results / "picked" / task / round_ / f"{volume}.csv"
+    for path in (published, picked) if round_ == "final" else (picked,):
         if path.is_file():
             picks = tables.read_picks(path)
             yield Points(f"{task} picks", picks.positions, picks.scores, style.ORANGE)
