@@ -111,6 +111,37 @@ def test_a_study_that_cannot_be_written_stops_nothing(pair, monkeypatch):
     assert not list((pair / ".snakemake").glob("*metadata*"))
 
 
+def tell(folder: Path, name: str, **facts: object) -> Path:
+    """Change what Snakemake knows of an artefact."""
+    place = folder / ".snakemake" / "metadata" / urlsafe_b64encode(name.encode()).decode()
+    place.write_text(json.dumps({**json.loads(place.read_text()), **facts}))
+    return place
+
+
+def test_settings_edited_during_a_run_are_told_as_the_job_read_them(pair):
+    keys.restore(pair)
+    right = snakemakes(pair, NAME)
+    tell(pair, NAME, params=["0.7"])
+    assert keys.correct(pair) == 1
+    assert snakemakes(pair, NAME) == right
+    assert keys.correct(pair) == 0
+
+
+def test_what_was_told_by_hand_long_after_the_job_stays(pair):
+    keys.restore(pair)
+    place = tell(pair, NAME, params=["0.7"])
+    later = time.time() + 2 * keys.SKEW_NS / 1e9
+    os.utime(place, (later, later))
+    assert keys.correct(pair) == 0
+
+
+def test_a_path_that_nobody_knows_any_more_corrects_nothing(pair):
+    record(pair, NAME, "k2", {}, settings={"path": "outside-0123456789ab/v.mrc"})
+    keys.restore(pair)
+    tell(pair, NAME, params=["'/home/ann/v.mrc'"])
+    assert keys.correct(pair) == 0
+
+
 # -- with Snakemake ------------------------------------------------------------------
 
 
@@ -125,6 +156,15 @@ def test_what_is_restored_is_what_snakemake_wrote(study):
         found = json.loads((place / name).read_text())
         for part in compared:
             assert found[part] == true[name][part], (true[name]["rule"], part)
+
+
+def test_a_setting_edited_during_a_run_and_put_back_runs_its_stage(planner, study):
+    """As on a cluster: the job read another threshold than the head of its run."""
+    path = min((study / keys.RECORDS / "picked" / "t3ss" / "final").iterdir())
+    facts = provenance.read_json(path)
+    facts["settings"]["settings"]["threshold"] = 0.123
+    provenance.write_json(facts, path)
+    assert planner.plan(study).count["pick"] == 1
 
 
 def test_lost_and_nothing_changed_nothing_runs(planner, study):

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from tomoglean import discretion, provenance
 RECORDS = Path("results/provenance")
 HASHES = Path(".tomoglean/sha256.json")
 SNAKEMAKE = Path(".snakemake")
+LOOKED = Path(".tomoglean/looked")
+SKEW_NS = 3600 * 10**9
 FORMAT_VERSION = 6  # of Snakemake's records
 CHANGED = "<made from another version of {}>"
 Record = dict[str, Any]
@@ -83,6 +86,40 @@ def _restore_some(root: Path, names: Iterable[str]) -> int:
     return len(records)
 
 
+def correct(root: Path = Path()) -> int:
+    """Take our word where Snakemake tells of other settings or code.
+
+    A job on a cluster reads config and code when it begins, and Snakemake notes what they
+    were when the run began: where somebody edits them in between, our record is right.
+
+    Parameters
+    ----------
+    root
+        Folder of a study that nobody runs.
+
+    Returns
+    -------
+    int
+        How many artefacts Snakemake was told of anew.
+    """
+    with contextlib.suppress(OSError):  # a dry run in somebody else's study
+        return _correct(root, time.time_ns())
+    return 0
+
+
+def _correct(root: Path, now_ns: int) -> int:
+    looked = root / LOOKED
+    since_ns = looked.stat().st_mtime_ns - SKEW_NS if looked.exists() else 0
+    records = dict(_all(root, since_ns))
+    known = _Known(root, records)
+    wrong = [name for name, record in records.items() if known.contradicts(name, record)]
+    _restore_some(root, wrong)
+    looked.parent.mkdir(exist_ok=True)
+    looked.touch()
+    os.utime(looked, ns=(now_ns, now_ns))
+    return len(wrong)
+
+
 class _Known:
     """Records of a study, and what Snakemake would have written of them."""
 
@@ -100,20 +137,32 @@ class _Known:
         """Put a record into Snakemake's words; folders that it hides are known here."""
         record = discretion.reveal(record, self.paths) if self.paths else record
         inputs = record["inputs"]
-        told = [repr(value) for value in (*record["settings"].values(), record["code"])]
         changed = [CHANGED.format(path) for path in inputs if self._changed(path, record)]
         return {
             "rule": record["rule"],
             "input": sorted([*inputs, *record.get("repeated", []), *changed]),
             "log": [],
             "shellcmd": None,
-            "params": sorted(told),
+            "params": _params(record),
             "code": None,
             "record_format_version": FORMAT_VERSION,
             "incomplete": False,
             "endtime": (self.root / name).stat().st_mtime,
             "input_checksums": {} if changed else self._checksums(record),
         }
+
+    def contradicts(self, name: str, record: Record) -> bool:
+        """Tell whether Snakemake knows an artefact, but by other settings or code."""
+        ours = _params(discretion.reveal(record, self.paths))
+        own = self.root / RECORDS / _record_name(name)
+        file = self.root / SNAKEMAKE / "metadata" / _encoded(name)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if file.stat().st_mtime_ns > own.stat().st_mtime_ns + SKEW_NS:
+                return False  # told later by hand, as `--touch` does
+            theirs = json.loads(file.read_bytes())["params"]
+            hidden = any(discretion.HIDDEN in text for text in ours)
+            return bool(theirs != ours and not hidden and (self.root / name).exists())
+        return False
 
     def record(self, path: str) -> Record | None:
         """Our record of a path, None where it has none."""
@@ -159,11 +208,18 @@ class _Known:
         return min(file.stat().st_mtime_ns for file in there)
 
 
-def _all(root: Path) -> Iterator[tuple[str, Record]]:
+def _params(record: Record) -> list[str]:
+    """Put settings and code into Snakemake's words."""
+    return sorted(repr(value) for value in (*record["settings"].values(), record["code"]))
+
+
+def _all(root: Path, since_ns: int = 0) -> Iterator[tuple[str, Record]]:
     for folder, _, names in os.walk(root / RECORDS):
         for name in names:
-            record = _read(Path(folder, name)) if name.endswith(".json") else None
-            if record:
+            path = Path(folder, name)
+            if since_ns and path.stat().st_mtime_ns < since_ns:
+                continue
+            if name.endswith(".json") and (record := _read(path)):
                 yield f"results/{record['artefact']}", record
 
 

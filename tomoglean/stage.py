@@ -81,6 +81,8 @@ def tidy(workflow: Any) -> None:
             return
         if told := keys.restore(Path(), leftovers.settle(Path())):
             sys.stderr.write(f"tomoglean: {told} artefacts made known to Snakemake\n")
+        if told := keys.correct():
+            sys.stderr.write(f"tomoglean: {told} artefacts were made after an edit\n")
 
 
 def _tell_arrivals(plan: "Plan") -> None:
