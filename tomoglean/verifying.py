@@ -20,7 +20,8 @@ def add(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
         help="read results again and compare them with their crate",
-        description="The exit code is 0 if all is as the crate tells it, otherwise 1.",
+        description="The exit code is 0 if all is as the crate tells it, 1 if not, 3 if"
+        " there is no crate.",
     )
     verify.add_argument("results", type=Path, help="a study, or its results")
     verify.add_argument("--sha256", default="", help="of the crate, if kept elsewhere")
