@@ -16,8 +16,17 @@ gpu) size="3.4 GB" ;;
 *) echo "setup: expected cpu or gpu, found '$kind'" >&2; exit 2 ;;
 esac
 
+# `tomoglean` as a command, so that it works in any folder
+name_command() {
+    printf '#!/bin/sh\nPYTHONPATH="%s${PYTHONPATH:+:$PYTHONPATH}" exec "%s/bin/python" -m tomoglean "$@"\n' \
+        "$here" "$venv" >"$venv/bin/tomoglean.partial"
+    chmod +x "$venv/bin/tomoglean.partial"
+    mv "$venv/bin/tomoglean.partial" "$venv/bin/tomoglean"
+}
+
 wanted="$kind $(cat "$lock" "$here/envs/uv.lock.txt" | sha256sum | cut -d' ' -f1)"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+    [ -x "$venv/bin/tomoglean" ] || name_command
     exit 0
 fi
 
@@ -45,6 +54,7 @@ rm -f "$stamp"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
     --target "$venv/uv" -r "$here/envs/uv.lock.txt"
 "$venv/uv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "$lock"
+name_command
 echo "$wanted" >"$stamp.partial"
 mv "$stamp.partial" "$stamp"
 echo "setup: done; activate it with: . .venv/bin/activate"

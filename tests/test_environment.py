@@ -2,6 +2,8 @@
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,21 @@ def test_locks_name_no_registry():
         text = (ENVS / f"{kind}.lock.txt").read_text()
         assert "http" not in text
         assert "--index-url" not in text
+
+
+def test_the_command_works_in_any_folder(tmp_path):
+    """What the set-up writes as `tomoglean` finds the checkout from elsewhere."""
+    setup = (ENVS / "setup.sh").read_text()
+    function = setup[setup.index("name_command() {") : setup.index('wanted="$kind')]
+    for folder in ("checkout/tomoglean", "venv/bin", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "checkout" / "tomoglean" / "__init__.py").touch()
+    (tmp_path / "checkout" / "tomoglean" / "__main__.py").write_text("print('found')")
+    (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+    words = f"here={tmp_path}/checkout venv={tmp_path}/venv\n{function}\nname_command"
+    subprocess.run(["sh", "-eu", "-c", words], check=True)
+    command = tmp_path / "venv" / "bin" / "tomoglean"
+    done = subprocess.run(
+        [command], cwd=tmp_path / "elsewhere", capture_output=True, text=True
+    )
+    assert done.stdout == "found\n", done.stderr

@@ -199,3 +199,18 @@ def test_the_page_of_formats_says_what_is_written_too(name):
         x for x in reference.formats_page().splitlines() if x.startswith(f"| {name} |")
     ]
     assert line.split(" | ")[3] == "yes"
+
+
+@pytest.mark.parametrize("word", ["status", "cancel"])
+def test_a_folder_that_is_no_study_is_not_said_to_be_free(tmp_path, capsys, word):
+    assert command.main([word, str(tmp_path / "typo")]) == 3
+    assert "expected a study, found no config/config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("verify", ".", "--rerun", "-1"), ("view", "a", "--port", "80000")]
+)
+def test_a_number_out_of_its_limits_is_one_line(capsys, words):
+    with pytest.raises(SystemExit):
+        command.main(list(words))
+    assert "found '" in capsys.readouterr().err

@@ -44,7 +44,8 @@ def slurm(tmp_path, monkeypatch):
 def study(tmp_path):
     """Return an empty study."""
     folder = tmp_path / "study"
-    folder.mkdir()
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / "config.yaml").write_text("{}")
     return folder
 
 

@@ -4,7 +4,8 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,16 @@ def _add_running(commands: Any) -> None:
     for name, (does, meaning) in running.COMMANDS.items():
         command = commands.add_parser(name, help=meaning)
         command.add_argument("study", nargs="?", default=".", type=Path)
-        command.set_defaults(command=lambda told, does=does: _told(does(told.study)))
+        command.set_defaults(command=partial(_of_run, does))
 
 
-def _told(text: str) -> int:
-    sys.stdout.write(text)
+def _of_run(does: Callable[[Path], str], options: argparse.Namespace) -> int:
+    if not study.is_study(options.study):
+        raise Refused(
+            f"{options.study}: expected a study, found no config/config.yaml in it; name "
+            "the folder that holds config/"
+        )
+    sys.stdout.write(does(options.study))
     return 0
 
 

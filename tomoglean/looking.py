@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     view.add_argument("--round", default="final", help="whose segmentations and candidates")
     view.add_argument("--voxel-nm", default="", metavar="Z,Y,X", help="of a raw file")
     view.add_argument("--serve", action="store_true", help="hand it to Neuroglancer then")
-    view.add_argument("--port", type=int, default=8765, help="for --serve (8765)")
+    view.add_argument("--port", type=_port, default=8765, help="for --serve (8765)")
     view.set_defaults(command=_view)
 
     compare = commands.add_parser("compare", help="write a page on how two runs differ")
@@ -48,6 +48,13 @@ def _compare(options: argparse.Namespace) -> int:
     lines = comparison.build(options.a, options.b, options.output)
     sys.stdout.write("".join(f"{line}\n" for line in [*lines, str(options.output)]))
     return 0
+
+
+def _port(text: str) -> int:
+    """Read the number of a port."""
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 1024 to 65535, found {text!r}")
+    return int(text)
 
 
 def _view(options: argparse.Namespace) -> int:
@@ -129,7 +136,7 @@ def _list(found: Study, options: argparse.Namespace) -> None:
         except Refused as error:
             lines = [f"{volume}: {error}"]
         sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.write(f"Look at one: python -m tomoglean view {options.target} VOLUME\n")
+    sys.stdout.write(f"Look at one: tomoglean view {options.target} VOLUME\n")
 
 
 def _serve(folder: Path, port: int) -> None:

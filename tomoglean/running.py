@@ -189,9 +189,10 @@ class Hold:
 def _refuse_the_living(root: Path) -> Holder | None:
     old = read(root)
     if old and old.is_alive(root):
+        study = os.path.abspath(root)
         raise Refused(
-            f"{os.path.abspath(root)}: expected no other run in this study, found that of"
-            f" {old.told()}; wait for its end, or end it with `make cancel STUDY=...`"
+            f"{study}: expected no other run in this study, found that of {old.told()};"
+            f" wait for its end, or end it with `make cancel STUDY={study}`"
         )
     return old
 
@@ -295,6 +296,7 @@ def cancel(root: Path, *, patience_s: float = PATIENCE_S) -> str:
         return "nobody runs this study\n"
     was_alive = holder.is_alive(root)
     if was_alive:
+        _say(f"asking the run of {holder.told()} to end; this may take minutes")
         _ask_to_end(root, holder)
     ended = queues.end(holder.runs, patience_s=patience_s)
     if was_alive:
@@ -341,7 +343,15 @@ def _kill(root: Path, holder: Holder, patience_s: float) -> None:
             f" {patience_s:.0f} s, found it alive without jobs; end it on {holder.host}"
         )
     _say(f"process {holder.process} has no jobs and does not end; killing it")
-    os.kill(holder.process, signal.SIGKILL)
+    try:
+        os.kill(holder.process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise Refused(
+            f"{os.path.abspath(root)}: expected a run of one's own, found that of"
+            f" {holder.told()}; ask them to end it"
+        ) from None
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], str], str]] = {

@@ -39,6 +39,7 @@ VERSIONS = (
     "h5py",
     "scikit-image",
     "onnxruntime",
+    "isal",
     "opencv-python-headless",
     "snakemake",
 )

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     verify.add_argument("--sha256", default="", help="of the crate, if kept elsewhere")
     again = verify.add_argument_group("jobs done again in a scratch folder")
     again.add_argument(
-        "--rerun", type=int, default=0, metavar="N", help="how many, chosen by chance"
+        "--rerun", type=_number, default=0, metavar="N", help="how many, chosen by chance"
     )
     again.add_argument("--seed", type=int, help="of the choice")
     again.add_argument(
@@ -35,6 +35,13 @@ def add(commands: Any) -> None:
     )
     again.add_argument("--cores", type=int, default=1, help="for a job")
     verify.set_defaults(command=_verify)
+
+
+def _number(text: str) -> int:
+    """Read how many there are: a whole number, not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}")
+    return int(text)
 
 
 def renew(found: study.Study) -> None:

@@ -120,7 +120,7 @@ def serve(
     if not (is_viewed(folder) and path.is_file()):
         raise Refused(
             f"{folder}: expected a folder with neuroglancer.json, found none; write one by"
-            " `python -m tomoglean view VOLUME`"
+            " `tomoglean view VOLUME`"
         )
     text = path.read_text(encoding="utf-8")
     base = rf'"zarr://http://{re.escape(serving.HOST)}:\d+/'
@@ -212,7 +212,7 @@ def _dtypes(folder: Path) -> dict[str, str]:
 
 def _commands(folder: Path, programs: Collection[str], port: int) -> list[str]:
     at = {name: shlex.quote(str(folder / name)) for name in _OPENED}
-    serve = f"python -m tomoglean view --serve {shlex.quote(str(folder))}"
+    serve = f"tomoglean view --serve {shlex.quote(str(folder))}"
     lines = {
         "napari": f"python {at['open_napari.py']}",
         "imod": f"3dmod {at['image.mrc']} {at['marks.mod']}",
