@@ -128,6 +128,7 @@ rule publish_volume:
     resources:
         **needs("publish"),
     params:
+        layer="{layer}",
         code=code("publish_volume"),
     script:
         "../workflow/scripts/publish_volume.py"

@@ -142,3 +142,10 @@ def test_what_says_only_how_a_stage_runs_does_not_count():
     block = {"blocks": 4, "block_gvoxels": None, "axes": ["z"]}
     assert config.counted(block, "segment", "semantic") == {"axes": ["z"]}
     assert config.counted(block, "publish", "detection") == block
+
+
+def test_a_batch_that_devices_cannot_share_is_refused_before_any_job():
+    train = {"devices": 3, "batch": 8}
+    task = {"kind": "semantic", "classes": ["background", "bone"], "train": train}
+    with pytest.raises(Refused, match=r"train\.batch: expected a multiple of devices \(3\)"):
+        config.complete({"tasks": {"bone": task}}, "config.yaml")

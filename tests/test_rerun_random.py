@@ -16,7 +16,7 @@ from model import State, after, changed, jobs
 
 from workflow import CONFIG, LABELS, VOLUMES
 
-SEED = int(os.environ.get("TOMOGLEAN_EDITS_SEED") or random.randrange(1 << 32))
+SEED = int(os.environ.get("TOMOGLEAN_EDITS_SEED", "2026"))
 MOST = 3
 QUICK, ALL = 30, 300
 EDITS = int(os.environ.get("TOMOGLEAN_EDITS") or QUICK)
@@ -92,7 +92,7 @@ def test_results_after_random_edits_are_those_of_a_clean_run(place, planner, tur
     before = place.state.copy()
     some(place, random_of(turn, "results"), MOST)
     done = planner.say(place.study)
-    assert done.code == 0, done.text
+    assert done.code == 0, f"{told(place, turn)}\n{done.text}"
     expected = changed(before, place.state, place.removed)
     agree(done.jobs, expected, told(place, turn))
     found, clean = artefacts(place.study), clean_results(place, planner)

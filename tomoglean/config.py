@@ -125,6 +125,11 @@ def _complete_stage(
     if stage == "train" and (network == "unet") != (kind == "semantic"):
         fitting = "unet" if kind == "semantic" else "lenet5 or lenet5_modified"
         raise Refused(f"{name}: {where}.network: expected {fitting}, found {network}")
+    if stage == "train" and full["batch"] % full["devices"]:
+        raise Refused(
+            f"{name}: {where}.batch: expected a multiple of devices ({full['devices']}), "
+            f"found {full['batch']}; change one of them"
+        )
     return full
 
 
