@@ -147,5 +147,5 @@ def test_what_says_only_how_a_stage_runs_does_not_count():
 def test_a_batch_that_devices_cannot_share_is_refused_before_any_job():
     train = {"devices": 3, "batch": 8}
     task = {"kind": "semantic", "classes": ["background", "bone"], "train": train}
-    with pytest.raises(Refused, match=r"train\.batch: expected a multiple of devices \(3\)"):
+    with pytest.raises(Refused, match=r"train\.batch: expected a multiple of devices"):
         config.complete({"tasks": {"bone": task}}, "config.yaml")
