@@ -36,9 +36,9 @@ SHAPE = (70, 65, 40)
 # Bytes that the artefacts of finished runs took, in MB by stage; those of convert, mask and
 # classify once they had been packed as they are today.
 DEMO = {
-    "simulate": 262.43, "convert": 182.8, "slice": 1125.82, "augment": 19.03,
-    "train": 11.47, "export": 5.63, "segment": 37.59, "relabel": 0.40, "sample": 1731.58,
-    "mask": 32.9, "classify": 8.6, "average": 1.77,
+    "simulate": 394.71, "convert": 197.33, "slice": 1125.67, "augment": 20.51,
+    "train": 11.47, "export": 5.63, "segment": 21.85, "relabel": 0.35, "sample": 2340.79,
+    "mask": 33.75, "classify": 9.84, "average": 1.77,
 }  # fmt: skip
 ISBI = {"convert": 5.72, "slice": 16.10, "train": 2.27, "export": 1.12, "segment": 2.91}
 SANDSTONE = {"convert": 4.09, "slice": 148.97, "augment": 918.03, "train": 7.08}

@@ -25,7 +25,7 @@ GREY = {1: 0.85}
 USUAL_GREY = 0.93
 #: Bytes of a packed voxel: of labels, of a segmentation (labels and confidence), of a mask
 #: (zone, distances, normals), of scores (zero outside the zone).
-PACKED = {"labels": 0.1, "segmented": 0.65, "masked": 0.8, "classified": 0.13}
+PACKED = {"labels": 0.1, "segmented": 0.5, "masked": 0.8, "classified": 0.13}
 #: Bytes of a voxel in the files of other programs, by their ending; others are small.
 OUTSIDE = {
     ".labels.mrc": 1.0,
