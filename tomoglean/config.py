@@ -45,6 +45,7 @@ LIMITS = {
     "exclusiveMaximum": "less than",
 }
 ITEMS = {"minItems": "at least", "maxItems": "at most"}
+NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 def read(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
 
 def _explain(error: Any, where: str) -> str:
     """Turn a schema error into: key, what was expected, what was found."""
-    place = ".".join([*([where] if where else []), *map(str, error.absolute_path)])
+    place = ".".join([*([where] if where else []), *_steps_to(error)])
     kind, limit, found = error.validator, error.validator_value, error.instance
     if kind == "additionalProperties":
         return _explain_unknown(error, place)
@@ -246,7 +247,26 @@ def _explain(error: Any, where: str) -> str:
         return f"{place}: expected {LIMITS[kind]} {limit}, found {found!r}"
     if kind in ITEMS:
         return f"{place}: expected {ITEMS[kind]} {limit} items, found {len(found)}"
+    if kind == "minLength":
+        return f"{place}: expected text, found {found!r}"
+    if kind == "pattern":
+        return f"{place}: expected {_in_words(error.schema)}, found {found!r}"
     return f"{place}: {error.message}"
+
+
+def _steps_to(error: Any) -> list[str]:
+    """Name the way to a mistake; people count the blocks of `arrivals` from 1."""
+    path = list(error.absolute_path)
+    first = 1 if path[:1] == ["arrivals"] else 0
+    return [str(part + first) if isinstance(part, int) else part for part in path]
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    """Say in words what a text must look like, as the schema describes it."""
+    if schema["pattern"] == NAME:
+        return "letters, digits, - and _, at most 64"
+    told = schema.get("expected") or schema.get("description") or schema["pattern"]
+    return str(told).strip().rstrip(".")
 
 
 def _explain_unknown(error: Any, place: str) -> str:
