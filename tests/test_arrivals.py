@@ -11,8 +11,10 @@ import pytest
 import yaml
 from planner import Planner
 
-from tomoglean import arrivals, study, tables, watching
+from tomoglean import arrivals, preflight, provenance, running, study, tables, watching
 from tomoglean.provenance import Refused
+from tomoglean.report import overview
+from tomoglean.report.sources import Source
 from workflow import CONFIG, FAKE, ROOT, append, write_study
 
 BLOCK = {"folder": "incoming", "pattern": "*.mrc", "tasks": ["bone"]}
@@ -137,22 +139,114 @@ def test_hidden_files_are_not_looked_at(home):
 @pytest.mark.parametrize("pattern", ["/etc/*", "../*", "a/../../*", ".."])
 def test_a_pattern_does_not_lead_out_of_its_folder(home, pattern):
     configure(home, {**BLOCK, "pattern": pattern})
-    with pytest.raises(Refused, match=r"arrivals\.0\.pattern"):
+    with pytest.raises(Refused, match=r"arrivals\.1\.pattern: expected a .* in it, found"):
         study.read(home)
 
 
-def test_a_missing_folder_and_an_unset_variable_are_refused(home):
-    for folder, said in (("elsewhere", "no such folder"), ("$NOT_SET_HERE", "not set")):
-        configure(home, {**BLOCK, "folder": folder})
-        with pytest.raises(Refused, match=said):
-            study.read(home)
+MISTAKES = {
+    "unknown task": ({"tasks": ["bones"]}, "tasks: unknown task 'bones'"),
+    "no task name": ({"tasks": ["b one"]}, "tasks.1: expected letters, digits, - and _"),
+    "unknown column": ({"row": {"voxel": 5}}, "row.voxel: unknown key"),
+    "ill value": ({"row": {"voxel_nm": "big"}}, "row.voxel_nm: expected Voxel edge in nm"),
+    "ill crop": ({"row": {"crop": "5:2,:,:"}}, "row"),
+    "its own path": ({"row": {"path": "raw/a.mrc"}}, "row.path: expected none"),
+    "ill pattern": ({"pattern": "a**/*.mrc"}, "pattern: cannot look for 'a**/*.mrc'"),
+    "no pattern": ({"pattern": ""}, "pattern: expected a pattern below the folder"),
+    "no folder": ({"folder": ""}, "folder: expected text, found ''"),
+}
 
 
-def test_an_unknown_task_is_refused(home):
-    configure(home, {**BLOCK, "tasks": ["bones"], "settle_s": 0})
-    put(home, "new.mrc")
-    with pytest.raises(Refused, match="unknown task 'bones'"):
-        study.read(home, look=True)
+@pytest.mark.parametrize(("words", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found_before_any_file_comes(home, words, said):
+    configure(home, BLOCK, {**BLOCK, **words})
+    with pytest.raises(Refused) as refusal:
+        study.read(home)
+    assert str(refusal.value).startswith(f"{home}/config/config.yaml: arrivals.2.{said}")
+    assert "^" not in str(refusal.value)
+
+
+def test_a_mistake_does_not_drop_what_was_taken_up(home):
+    put(home, "scan.mrc")
+    arrivals.take_up(found(home).rows, home)
+    configure(home, {**BLOCK, "row": {"voxel_nm": "big"}})
+    with pytest.raises(Refused, match=r"config\.yaml: arrivals\.1\.row"):
+        study.read(home)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"), [("elsewhere", "no such folder"), ("$NOT_SET_HERE", "not set")]
+)
+def test_a_missing_folder_is_told_and_refuses_nothing(home, folder, said):
+    configure(home, BLOCK, {**BLOCK, "folder": folder})
+    (line,) = study.read(home, look=True).arrived.absent
+    assert line.startswith(f"{home}/config/config.yaml: arrivals.2: {folder}: ")
+    assert said in line
+
+
+def finish(folder: Path, volume: str) -> None:
+    """Leave what a run makes of a volume that it takes up."""
+    provenance.write_json({"verdict": "ok"}, folder / f"results/checked/{volume}.json")
+    provenance.write_json({}, folder / f"results/converted/{volume}.h5")
+
+
+@pytest.fixture
+def departed(home, monkeypatch):
+    """Return a study whose beamtime is over: data gone, variable unset, results there."""
+    monkeypatch.setenv("BEAMTIME", str(home / "incoming"))
+    configure(home, {**BLOCK, "folder": "$BEAMTIME", "pattern": "**/*.mrc", "settle_s": 0})
+    for name in ("scan.mrc", "day1/scan.mrc", "unfinished.mrc"):
+        put(home, name)
+    arrivals.take_up(study.read(home, look=True).arrived.rows, home)
+    for volume in ("scan", "day1_scan"):
+        finish(home, volume)
+    monkeypatch.delenv("BEAMTIME")
+    return home
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_finished_volumes_stay_when_their_folder_is_gone(departed, look):
+    read = study.read(departed, look=look)
+    assert read.arrived.gone == {"scan", "day1_scan"}
+    assert {"scan", "day1_scan"} <= set(read.volumes_of("bone"))
+    assert "unfinished" not in read.volumes_of("bone")
+    assert read.arrived.refused == ()
+
+
+def test_a_finished_volume_stays_when_its_file_is_gone(home):
+    path = put(home, "scan.mrc")
+    arrivals.take_up(found(home).rows, home)
+    finish(home, "scan")
+    path.unlink()
+    assert ids(home) == ["scan"]
+    path.parent.rmdir()
+    assert ids(home) == ["scan"]
+
+
+def test_the_check_of_a_study_says_that_a_file_has_gone_and_goes_on(departed):
+    told = {f.name: f for f in preflight.findings(study.read(departed))}
+    assert "gone" in str(told["scan"])
+    assert not told["scan"].refused
+
+
+def test_a_run_makes_nothing_again_of_what_has_gone(departed):
+    planner = Planner(ROOT)
+    said = planner.plan(departed, "bone_check", "results/measured/bone/scan.json")
+    planner.close()
+    assert said.code == 0, said.text
+    assert "the environment variable is not set" in said.text
+    made = {name for _, name in said.jobs}
+    assert "results/measured/bone/scan.json" in made
+    assert not {"results/checked/scan.json", "results/converted/scan.h5"} & made
+
+
+def test_refused_arrivals_stand_in_the_report_and_in_the_check(home):
+    put(home, "a b.mrc")
+    read = study.read(home)
+    (note,) = overview.alerts(Source(read), "green", "")
+    assert "rename it" in note.text
+    assert str(home) not in note.text
+    told = [text for text, passed in preflight.look(read) if not passed]
+    assert any("'incoming/a b.mrc'" in text for text in told)
 
 
 def test_jobs_see_what_the_run_began_with(home):
@@ -223,6 +317,90 @@ def test_only_what_a_run_would_see_is_a_new_state(home):
 def test_what_is_no_study_is_refused(tmp_path):
     with pytest.raises(Refused, match=r"found no config/config\.yaml"):
         watching.Watch(tmp_path, [], 1.0)
+
+
+def test_a_refused_arrival_and_a_missing_folder_are_new_states(home):
+    states = [watching.state(home)]
+    put(home, "a b.mrc")
+    states.append(watching.state(home))
+    (home / "incoming").rename(home / "elsewhere")
+    states.append(watching.state(home))
+    assert len(set(states)) == 3
+
+
+def watched(home, monkeypatch, calls, looks="aa"):
+    """Watch a study for some looks; a call is what `calls` makes of its module."""
+    watch = watching.Watch(home, [], 0.1)
+    left = iter(looks)
+
+    def look(_folder):
+        now = next(left, None)
+        if now is None:
+            watch.stopped.set()
+        return now or looks[-1]
+
+    made = []
+
+    def call(*words):
+        made.append(words)
+        return calls(words[0])
+
+    monkeypatch.setattr(watching, "state", look)
+    monkeypatch.setattr(watch, "_call", call)
+    monkeypatch.setattr(signal, "signal", lambda *ignored: None)
+    watch.until_stopped()
+    return made
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_page_of_the_run_itself_is_kept(home, monkeypatch, code):
+    def leave_a_page(_module):
+        provenance.write_text("run", home / watching.REPORT)
+        return code
+
+    assert [words[0] for words in watched(home, monkeypatch, leave_a_page)] == ["snakemake"]
+
+
+@pytest.mark.parametrize(("code", "ended"), [(0, "green"), (1, "failed")])
+def test_a_run_that_left_no_page_gets_one_that_says_how_it_ended(
+    home, monkeypatch, code, ended
+):
+    provenance.write_text("of an older run", home / watching.REPORT)
+    made = watched(home, monkeypatch, lambda _module: code)
+    assert made[1] == ("tomoglean", "report", str(home), "--ended", ended)
+
+
+def test_a_study_that_another_run_holds_is_tried_again(home, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    other = running.Hold(home)
+    looks = iter(range(9))
+
+    def held_twice(root):
+        if next(looks) == 2:
+            other.release()
+        return read(root)
+
+    read = running.read
+    monkeypatch.setattr(running, "read", held_twice)
+    made = watched(home, monkeypatch, lambda _module: 0, "aaaa")
+    assert [words[0] for words in made] == ["snakemake", "tomoglean"]
+    assert caplog.text.count("holds this study; trying again") == 1
+
+
+def test_a_run_that_another_one_forestalled_is_tried_again(home, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    others = []
+
+    def forestalled(module):
+        if module == "snakemake" and not others:
+            others.append(running.Hold(home))
+            return 1
+        return 0
+
+    made = watched(home, monkeypatch, forestalled, "aa")
+    others[0].release()
+    assert [words[0] for words in made] == ["snakemake"]
+    assert "the run ended" not in caplog.text
 
 
 def test_watch_repeats_nothing_until_something_changes(home, monkeypatch):

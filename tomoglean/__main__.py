@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="rebuild the report of a study")
     report.add_argument("study", nargs="?", default=".", type=Path)
+    report.add_argument(
+        "--ended",
+        default="rebuilt",
+        choices=["green", "failed"],
+        help="how the run ended that it is made for",
+    )
     report.set_defaults(command=_report)
 
     _add_running(commands)
@@ -296,7 +302,7 @@ def _report(options: argparse.Namespace) -> int:
     from tomoglean import report
 
     found = study.read(options.study)
-    path = report.build(found, outcome="rebuilt")
+    path = report.build(found, outcome=options.ended)
     verifying.renew(found)
     sys.stdout.write(f"{path}\n")
     return 0

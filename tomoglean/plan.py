@@ -20,6 +20,7 @@ from tomoglean import (
     provenance,
     rawfiles,
     steps,
+    tables,
 )
 from tomoglean.codebook import remembered
 from tomoglean.config import counted, ordered
@@ -185,8 +186,14 @@ class Plan:
         )
 
     def raw(self, wildcards: Any) -> list[str]:
-        """File a volume comes from, where it is one file."""
-        return rawfiles.files([self.row(wildcards)["path"]])
+        """File a volume comes from, where it is one file.
+
+        One that has gone is named too: nothing is made of it again, and what was stays.
+        """
+        path = self.row(wildcards)["path"]
+        if wildcards.volume in self.study.arrived.gone:
+            return [str(tables.locate(path))]
+        return rawfiles.files([path])
 
     def raw_labels(self, wildcards: Any) -> list[str]:
         """Files labels come from, where they are single files."""
@@ -195,6 +202,8 @@ class Plan:
     def sha256(self, wildcards: Any) -> str | None:
         """Hash of a volume's raw bytes; None while it is still to be simulated."""
         row = self.row(wildcards)
+        if wildcards.volume in self.study.arrived.gone:
+            return rawfiles.known_sha256(row["path"])
         return rawfiles.sha256(row["path"], row)
 
     def sha256_labels(self, wildcards: Any) -> list[str | None]:

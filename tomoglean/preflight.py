@@ -10,6 +10,8 @@ from tomoglean.study import SIMULATED, Study
 
 Row = dict[str, str]
 NOT_YET = "to be simulated"
+GONE = "gone"
+STAYS = "the raw file has gone since it was taken up; what was made of it stays"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Finding:
 def findings(study: Study) -> Iterator[Finding]:
     """Check every volume and every label file of a study, one after the other."""
     for row in study.volumes:
-        facts = _not_yet() if _missing(study, row) else checks.check(row, study.root)
+        facts = _unseen(study, [row]) or checks.check(row, study.root)
         yield Finding(row["volume"], facts)
     for (task, volume, kind, use), group in groupby(_sorted(study), key=_of_what):
         rows = list(group)
@@ -57,8 +59,8 @@ def findings(study: Study) -> Iterator[Finding]:
 
 def _labels(study: Study, rows: list[Row]) -> dict[str, Any]:
     volume = study.row(rows[0]["volume"])
-    if any(_missing(study, row) for row in (volume, *rows)):
-        return _not_yet()
+    if facts := _unseen(study, [volume, *rows]):
+        return facts
     block = study.tasks[rows[0]["task"]]
     return checks.check_labels(
         rows,
@@ -75,8 +77,13 @@ def _missing(study: Study, row: Row) -> bool:
     return simulated and not tables.locate(row["path"], study.root).exists()
 
 
-def _not_yet() -> dict[str, Any]:
-    return {"verdict": NOT_YET, "messages": []}
+def _unseen(study: Study, rows: list[Row]) -> dict[str, Any] | None:
+    """Tell of what cannot be looked at now, and need not be."""
+    if rows[0]["volume"] in study.arrived.gone:
+        return {"verdict": GONE, "messages": [STAYS]}
+    if any(_missing(study, row) for row in rows):
+        return {"verdict": NOT_YET, "messages": []}
+    return None
 
 
 def _sorted(study: Study) -> list[Row]:
@@ -89,6 +96,8 @@ def _of_what(row: Row) -> tuple[str, str, str, str]:
 
 def look(study: Study) -> Iterator[tuple[str, bool]]:
     """Look at everything; yield what to tell, and whether a run may start, bit by bit."""
+    for line in study.arrived.refused:
+        yield f"{line}\n", False
     for finding in findings(study):
         yield f"{finding}\n", not finding.refused
     found = forecast.forecast(study)

@@ -57,6 +57,12 @@ def sha256(path: str, row: formats.Row | None = None) -> str | None:
     return str(known[path]["sha256"])
 
 
+def known_sha256(path: str) -> str | None:
+    """Hash that raw bytes had when they were last there."""
+    known = provenance.read_json(HASHES) if HASHES.is_file() else {}
+    return str(known[path]["sha256"]) if path in known else None
+
+
 def stamp(paths: Iterable[Path]) -> list[list[Any]]:
     """Tell whether files may have changed, without reading them."""
     stats = [(file, file.stat()) for file in paths if file.is_file()]

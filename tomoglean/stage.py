@@ -88,7 +88,7 @@ def tidy(workflow: Any) -> None:
 
 def _tell_arrivals(plan: "Plan") -> None:
     arrived = plan.study.arrived
-    for line in arrived.refused:
+    for line in (*arrived.absent, *arrived.refused):
         sys.stderr.write(f"tomoglean: {line}\n")
     for path in arrived.waiting:
         sys.stderr.write(f"tomoglean: {path}: not complete yet, waits for the next run\n")

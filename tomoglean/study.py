@@ -177,6 +177,7 @@ def read(
         One line naming the file, the row or key, what was expected and what was found.
     """
     config = configs.read(root / "config" / "config.yaml", overrides)
+    _check_arrivals(config, str(root / "config" / "config.yaml"))
     volumes = _rows(root / "config" / "volumes.tsv", "volumes")
     labels = _rows(root / "config" / "labels.tsv", "labels")
     arrived = arrivals.find(config["arrivals"], volumes, root, look=look)
@@ -224,6 +225,18 @@ def _rows(path: Path, schema: str) -> list[dict[str, str]]:
     return rows
 
 
+def _check_arrivals(config: Mapping[str, Any], name: str) -> None:
+    """Refuse what is wrong of arrivals before any comes, and whatever came before."""
+    for number, block in enumerate(config["arrivals"], start=1):
+        where = f"arrivals.{number}"
+        for task in block["tasks"]:
+            if task not in config["tasks"]:
+                raise Refused(
+                    f"{name}: {where}.tasks: {_unknown('task', task, config['tasks'])}"
+                )
+        _check_steps(arrivals.shared_row(block, where, name), f"{name}: {where}.row")
+
+
 def _check_volumes(study: Study) -> None:
     name = study.root / "config" / "volumes.tsv"
     ids = [row["volume"] for row in study.volumes]
@@ -236,7 +249,8 @@ def _check_volumes(study: Study) -> None:
                     f"{name}: {row['volume']}: {_unknown('task', task, study.tasks)}"
                 )
         _check_steps(row, f"{name}: {row['volume']}")
-        _check_path(row, str(name), study)
+        if row["volume"] not in study.arrived.gone:
+            _check_path(row, str(name), study)
 
 
 def _check_steps(row: Mapping[str, str], where: str) -> None:

@@ -13,19 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tomoglean import formats, study, tables
+from tomoglean import formats, running, study, tables
 from tomoglean.provenance import Refused
 
 LEAST_S, MOST_S = 0.1, 86_400.0
 ROOT = Path(__file__).resolve().parent.parent
 CHOOSE_CORES = {"--cores", "-c", "--jobs", "-j", "--profile", "--executor", "-e"}
-HOW_IT_ENDED = {0: "well", 1: "with failed jobs"}
+HOW_IT_ENDED = {0: "well", 1: "with an error, told above"}
+DRY = {"-n", "--dry-run", "--dryrun"}
+REPORT = Path("results/report.html")
 
 log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Runs a study, waits for a change, runs it again.
+    """Runs a study, waits for a change, runs it again; leaves it to another run.
 
     Parameters
     ----------
@@ -57,25 +59,51 @@ class Watch:
         """Run and wait until a signal (Ctrl-C, SIGTERM) comes; the exit code is 0."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
-        seen = ""
+        seen = told = ""
         while not self.stopped.is_set():
             now = state(self.folder)
             if now != seen:
-                seen = now
-                self._run()
-                log.info("waiting for new data; Ctrl-C ends it")
+                if other := self._held() or self._run():
+                    if other != told:
+                        log.info("not run: %s holds this study; trying again", other)
+                    told = other
+                else:
+                    seen, told = now, ""
+                    log.info("waiting for new data; Ctrl-C ends it")
             self.stopped.wait(self.every_s)
         log.info("stopped")
         return 0
 
-    def _run(self) -> None:
+    def _held(self) -> str:
+        """Name the run of somebody else that holds the study now, if one does."""
+        try:
+            holder = running.read(self.folder)
+            alive = holder is not None and holder.is_alive(self.folder)
+        except (Refused, OSError):  # a run says what is wrong with it
+            return ""
+        return f"the run of {holder.told()}" if holder and alive else ""
+
+    def _run(self) -> str:
+        """Run the study; if another run took it first, name that one."""
+        before = self._page()
         code = self._call(
             "snakemake", "-s", str(ROOT / "Snakefile"),
             "--directory", str(self.folder.resolve()), *self.words,
         )  # fmt: skip
+        if code and (other := self._held()):
+            return other
         log.info("the run ended %s", HOW_IT_ENDED.get(code, f"with code {code}"))
-        if not self.stopped.is_set():
-            self._call("tomoglean", "report", str(self.folder.resolve()))
+        if self._page() == before and not DRY.intersection(self.words):
+            how = "failed" if code else "green"
+            self._call("tomoglean", "report", str(self.folder.resolve()), "--ended", how)
+        return ""
+
+    def _page(self) -> int:
+        """Tell one report from another; a run with nothing to do leaves none."""
+        try:
+            return (self.folder / REPORT).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _call(self, module: str, *words: str) -> int:
         """Run a module apart from our terminal: signals reach it through us, once."""
@@ -115,7 +143,8 @@ def state(folder: Path) -> str:
         if not row["path"].startswith(study.SIMULATED):
             path = tables.locate(row["path"], folder)
             marks += _marks(formats.files(path, row))
-    return _hash([*marks, *(row["path"] for row in read.arrived.rows)])
+    paths = [row["path"] for row in read.arrived.rows]
+    return _hash([*marks, *paths, *read.arrived.refused, *read.arrived.absent])
 
 
 def _marks(files: Iterable[Path]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from tomoglean.report import style
 from tomoglean.report.blocks import Card, Cell, Note, Section, Table
 from tomoglean.report.detection import shown_use
-from tomoglean.report.sources import Source, flat
+from tomoglean.report.sources import Source, discreet, flat
 from tomoglean.report.style import number
 from tomoglean.study import slice_numbers
 
@@ -293,6 +293,11 @@ def alerts(source: Source, outcome: str, message: str) -> list[Note]:
     notes += [
         Note(f"{volume} was refused: {reason}", "bad")
         for volume, reason in source.refused().items()
+    ]
+    root, arrived = source.study.root, source.study.arrived
+    notes += [
+        Note(f"An arrival was refused: {discreet(line, root)}", "bad")
+        for line in arrived.refused
     ]
     return notes
 
