@@ -116,6 +116,11 @@ class Study:
         return [line.split()[0] for line in lines if line.endswith(f" {self.folder}")]
 
 
+def _hear_ctrl_c() -> None:
+    """Undo what a shell does to its background jobs, and so to their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Head:
     """A run of Snakemake in a study."""
 
@@ -132,6 +137,7 @@ class Head:
                 cwd=ROOT,
                 env={**environment(), "PYTHONPATH": str(ROOT)},
                 start_new_session=True,
+                preexec_fn=_hear_ctrl_c,
             )
 
     def wait(self, patience_s: float = 300) -> int:
