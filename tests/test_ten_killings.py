@@ -19,7 +19,7 @@ from tomoglean import processes
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 SEED = int(os.environ.get("TOMOGLEAN_KILLINGS", "2019"))
 KILLINGS = 10
-LONG = {"epochs": 60, "steps_per_epoch": 20}
+LONG = {"epochs": 60, "steps_per_epoch": 20, "epochs_per_job": 20}
 RESULTS = [breakable.WEIGHTS, breakable.WEIGHTS.replace("final", "final.last")]
 
 
