@@ -8,6 +8,7 @@ import ast
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,9 +201,8 @@ def touch(place: Place, rng: random.Random) -> None:
     """Touch raw files and artefacts of any size."""
     there = [*place.study.glob("raw/*"), *place.study.rglob("results/*/*.*")]
     files = [file for file in there if file.is_file()]
-    shift = rng.choice([-86400, 86400])
+    then = time.time() - rng.choice([0, 86400])  # never later: Snakemake runs no such job
     for file in rng.sample(sorted(files), 10):
-        then = file.stat().st_mtime + shift
         os.utime(file, (then, then))
 
 
@@ -229,7 +229,7 @@ def record_lost(place: Place, rng: random.Random) -> None:
     shutil.rmtree(place.study / ".snakemake", ignore_errors=True)
     files = sorted(path for path in place.study.rglob("*") if path.is_file())
     for file in files:
-        then = file.stat().st_mtime + rng.randrange(3600)
+        then = file.stat().st_mtime - rng.randrange(3600)
         os.utime(file, (then, then))
 
 
