@@ -20,22 +20,7 @@ BOOK = Path(".tomoglean/code.json")
 
 
 def remembered(script: Path, *, root: Path, uses: tuple[str, ...] = ()) -> str:
-    """Fingerprint of the code that a script reaches, see `fingerprint.fingerprint`.
-
-    Parameters
-    ----------
-    script
-        Python file that a rule runs.
-    root
-        Folder that holds the package.
-    uses
-        Modules that the script reaches through a registry, by full name.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Fingerprint the code that a script reaches, all as `fingerprint.fingerprint`."""
     sources = _sources(root, script.parent)
     known = _read(sources)
     name = " ".join([script.stem, *uses])

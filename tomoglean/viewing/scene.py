@@ -170,8 +170,8 @@ def _converted(study: Study, volume: str) -> Path:
             f" `snakemake results/converted/{volume}.h5` in the study first"
         )
     raise Refused(
-        f"view: expected a volume of the study, found {volume!r}; known:"
-        f" {', '.join(ids(study)) or 'none'}"
+        f"view: expected a volume of the study or a file, found {volume!r}; known:"
+        f" {', '.join(ids(study)) or 'none'}; name one of these, or a file that is there"
     )
 
 
