@@ -69,8 +69,9 @@ class Study:
 
     def __init__(self, folder: Path, *, minutes: int = 10, **orders: str) -> None:
         self.folder = folder
-        for part in ("orders", "history", "profiles"):
+        for part in ("orders", "history", "profiles", "config"):
             (folder / part).mkdir(parents=True)
+        (folder / "config" / "config.yaml").touch()
         for name, order in orders.items():
             (folder / "orders" / name).write_text(order)
         wanted = [f"results/trained/{name}.txt" for name in orders]
