@@ -33,7 +33,10 @@ NASTY = [
     "</style><script src=http://evil.example/x.js></script>",
     "&lt;b&gt;",
 ]
-PARTS = ["summary", "headline", "volumes", "learning", "data", "provenance"]
+PARTS = [
+    *("summary", "headline", "volumes", "measured", "slices", "learning", "quality"),
+    *("candidates", "space", "data", "provenance"),
+]
 
 
 class Page(HTMLParser):
@@ -227,7 +230,7 @@ def test_the_page_is_written_where_the_study_keeps_results(full):
 
 def test_nothing_there_yet_gives_all_parts(tmp_path):
     page = build(study_in(tmp_path), "failed")
-    wanted = {*PARTS, "task-bone", "task-membrane", "task-t3ss"}
+    wanted = {*PARTS, "quality-bone", "quality-membrane", "quality-t3ss"}
     assert wanted <= set(page.ids)
     assert "run failed" in page.text
 
@@ -254,12 +257,23 @@ def test_tables_with_a_header_only_give_a_page(full):
 
 
 def test_a_failing_part_is_one_line_and_logged(full, monkeypatch, caplog):
-    monkeypatch.setattr(report.learning, "section", lambda source: 1 / 0)
+    monkeypatch.setattr(report.record, "data", lambda source: 1 / 0)
     with caplog.at_level(logging.ERROR):
         page = build(full)
     assert "This part could not be made" in page.text
     assert "provenance" in page.ids
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_task_that_fails_leaves_the_others_of_the_part(full, monkeypatch):
+    monkeypatch.setattr(report.detection, "curves", lambda *_: 1 / 0)
+    page = build(full)
+    assert "This part could not be made" in page.text
+    assert {"quality-bone", "quality-t3ss"} <= set(page.ids)
+
+
+def test_the_parts_stand_in_the_order_of_the_docs(page):
+    assert [name for name in page.ids if name in PARTS] == PARTS
 
 
 def test_the_full_study_has_no_failing_part(page):
@@ -394,7 +408,7 @@ def test_without_a_statement_of_2019_there_is_no_such_column(tmp_path):
 def test_a_first_class_that_is_no_background_is_named(tmp_path):
     study = study_in(tmp_path)
     study.tasks["bone"]["classes"] = ["pore", "clay"]
-    assert "pore, clay" in semantic.section(Source(study), "bone").lead
+    assert "pore, clay" in semantic.question(Source(study), "bone")[0].text
 
 
 def test_a_first_class_that_is_no_background_is_counted_and_explained(full):
@@ -436,14 +450,14 @@ def test_a_voxel_that_is_no_cube_shows_three_edges():
 def test_a_round_without_validation_has_no_validation_curve(full):
     rows = [{"epoch": 1, "loss": 0.5, "val_loss": "", "val_iou": "", "seconds": 9}]
     table(full.root / "results/trained/bone/control-oracle.csv", rows)
-    first = learning.of_task(Source(full), "bone")[1].charts[0]
+    first = learning.of_task(Source(full), "bone")[0].charts[0]
     assert first.alt == "mean IoU on validation data over epochs for final"
 
 
 def test_tiny_volumes_are_told_in_cubic_micrometres(full):
     path = full.root / "results/measured/bone/rod-1.json"
     provenance.write_json({"volume_mm3": {"pore": 2e-9}, "bone_contact_gap_um": 5.0}, path)
-    (row,) = semantic.quantities(Source(full), "bone")[1].rows
+    (row,) = semantic.quantities(Source(full), "bone")[0].rows
     assert [cell.text for cell in row] == ["volume of pore (µm³)", "2.00"]
 
 

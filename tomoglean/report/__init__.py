@@ -4,23 +4,61 @@ The page stands alone: styles and pictures lie inside it, nothing is loaded from
 and no script runs. It is made after good and bad runs alike, from whatever is there.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import jinja2
 
 from tomoglean import provenance
-from tomoglean.report import detection, learning, overview, record, semantic, style
+from tomoglean.report import (
+    averaging,
+    detection,
+    learning,
+    overview,
+    record,
+    semantic,
+    slices,
+    style,
+    surfaces,
+)
 from tomoglean.report.blocks import Card, Note, Section
+from tomoglean.report.parts import BROKEN, Part, safely
 from tomoglean.report.sources import Source, discreet, git_state
 from tomoglean.study import Study
 
-LOG = logging.getLogger(__name__)
 NAME = "report.html"
-Part = TypeVar("Part")
+PARTS = (
+    Part("measured", "Measured", semantic=[semantic.quantities]),
+    Part("slices", "Slices", "", [slices.blocks], [detection.pictures]),
+    Part(
+        "learning",
+        "Learning curves",
+        "Weights are kept from the epoch that did best on the validation data; without "
+        "any, from the last one.",
+        [learning.of_task],
+        [learning.of_task],
+    ),
+    Part(
+        "quality",
+        "How good is it?",
+        semantic=[semantic.question, semantic.proof],
+        detection=[detection.rates],
+    ),
+    Part(
+        "candidates",
+        "Candidates",
+        "Where does a complex sit?",
+        detection=[detection.galleries, averaging.blocks],
+    ),
+    Part(
+        "space",
+        "In three dimensions",
+        semantic=[surfaces.segments],
+        detection=[surfaces.candidates],
+    ),
+)
 
 
 def build(study: Study, *, outcome: str, message: str = "") -> Path:
@@ -53,10 +91,10 @@ def build(study: Study, *, outcome: str, message: str = "") -> Path:
         outcome=outcome,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         commit=git_state()[0][:10],
-        alerts=_safely(
+        alerts=safely(
             "summary", lambda: overview.alerts(source, outcome, text), list[Note]()
         ),
-        cards=_safely("summary", lambda: overview.cards(source), list[Card]()),
+        cards=safely("summary", lambda: overview.cards(source), list[Card]()),
         sections=sections(source),
         outcome_colours=style.OUTCOME_COLOURS | {"pick": style.ORANGE},
     )
@@ -67,37 +105,17 @@ def build(study: Study, *, outcome: str, message: str = "") -> Path:
 
 def sections(source: Source) -> list[Section]:
     """Return all parts of the page in their order; a part that fails says so."""
-    makers: dict[str, Callable[[], Section]] = {
-        "headline": lambda: overview.headline(source),
-        "volumes": lambda: overview.volumes_table(source),
+    makers: dict[str, Callable[[Source], Section]] = {
+        "headline": overview.headline,
+        "volumes": overview.volumes_table,
+        **{part.anchor: part.section for part in PARTS},
+        "data": record.data,
+        "provenance": record.provenance,
     }
-    for task in overview.tasks_in_order(source.study.tasks):
-        makers[f"task-{task}"] = _maker(source, task)
-    makers |= {
-        "learning": lambda: learning.section(source),
-        "data": lambda: record.data(source),
-        "provenance": lambda: record.provenance(source),
-    }
-    return [_safely(name, make, _broken(name)) for name, make in makers.items()]
-
-
-def _maker(source: Source, task: str) -> Callable[[], Section]:
-    kind = source.study.tasks[task].get("kind")
-    part = detection if kind == "detection" else semantic
-    return lambda: part.section(source, task)
-
-
-def _broken(name: str) -> Section:
-    note = Note("This part could not be made; the log says why.", "warn")
-    return Section(name, style.words(name.removeprefix("task-")), [note])
-
-
-def _safely(name: str, make: Callable[[], Part], instead: Part) -> Part:
-    try:
-        return make()
-    except Exception:
-        LOG.exception("part %s of the report could not be made", name)
-        return instead
+    return [
+        safely(name, partial(make, source), Section(name, style.words(name), BROKEN))
+        for name, make in makers.items()
+    ]
 
 
 def _environment() -> jinja2.Environment:

@@ -34,7 +34,7 @@ KINDS = {"average": "Average of the picks", "control": "Control: random places i
 
 def blocks(source: Source, task: str) -> list[Any]:
     """Show the average, its control and how far they can be trusted."""
-    title = Heading("Average", f"average-{task}")
+    title = Heading("Average", f"average-{task}", level=4)
     summary = source.json(f"averaged/{task}/summary.json")
     shown: list[Any] = [title]
     for kind, words in KINDS.items():

@@ -21,6 +21,7 @@ class Heading:
     text: str
     anchor: str = ""
     stamps: Sequence[str] = ()
+    level: int = 3
     kind: ClassVar[str] = "heading"
 
 

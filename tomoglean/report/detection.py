@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import volumes
-from tomoglean.report import averaging, charts, figures, slices, style
+from tomoglean.report import charts, figures, slices, style
 from tomoglean.report.blocks import (
     Cell,
     Chart,
     Charts,
     Frame,
     Gallery,
-    Heading,
     Mark,
     Note,
     Panels,
-    Section,
     Table,
 )
 from tomoglean.report.slices import frame
@@ -41,21 +39,6 @@ FIGURES = {
 }
 
 
-def section(source: Source, task: str) -> Section:
-    """Tell what one detection task found and how good it is."""
-    blocks = [
-        *rates(source, task),
-        *galleries(source, task),
-        *pictures(source, task),
-        *averaging.blocks(source, task),
-    ]
-    membrane = style.words(str(source.study.tasks[task].get("membrane", "")))
-    lead = f"Where does a complex sit? The search runs only within the {membrane}."
-    return Section(
-        f"task-{task}", style.words(task), blocks, lead=lead, stamps=source.stamps(task)
-    )
-
-
 # -- numbers -------------------------------------------------------------------------
 
 
@@ -69,11 +52,10 @@ def rates(source: Source, task: str) -> list[Any]:
     """Return rates of all rounds, and their curves side by side."""
     summary = source.json(f"evaluated/{task}/summary.json")
     use = shown_use(summary)
-    title = Heading("How good is it?", f"precision-{task}")
     rounds = summary.get("rounds") or {}
     if not use:
         reason = summary.get("reason") or "no picks were scored against true points"
-        return [title, Note(f"No figures: {reason}.")]
+        return [Note(f"No figures: {reason}.")]
     order = sorted(rounds, key=round_order)
     rows = [_rates_row(name, rounds[name], use) for name in order]
     head = ["round", "threshold", "from", "TP", "FP", "FN", *FIGURES.values()]
@@ -83,7 +65,7 @@ def rates(source: Source, task: str) -> list[Any]:
     )
     table = Table(head, rows, caption, source.stamps(task))
     reason = [Note(str(summary["reason"]), "warn")] if summary.get("reason") else []
-    return [title, table, *reason, *curves(source, task, rounds, use)]
+    return [table, *reason, *curves(source, task, rounds, use)]
 
 
 def _rates_row(name: str, found: Mapping[str, Any], use: str) -> list[Cell]:
@@ -175,12 +157,11 @@ def matches(source: Source, task: str) -> list[Row]:
 
 def galleries(source: Source, task: str) -> list[Any]:
     """Show true, false and missed complexes, best score first."""
-    title = Heading("Candidates", f"gallery-{task}")
     rows = matches(source, task)
     use = shown_use(source.json(f"evaluated/{task}/summary.json"))
     kept = [row for row in rows if row.get("use", use) == use] or rows
     if not kept:
-        return [title, *_unjudged(source, task)]
+        return _unjudged(source, task)
     shown = []
     for outcome, told in style.OUTCOME_WORDS.items():
         part = [row for row in kept if row.get("outcome") == outcome]
@@ -191,10 +172,12 @@ def galleries(source: Source, task: str) -> list[Any]:
         caption = "" if part else "None."
         frames = crops(source, part[:GALLERY_SIZE])
         shown.append(Gallery(text, frames, outcome.lower(), caption))
+    membrane = style.words(str(source.study.tasks[task].get("membrane", "")))
     caption = (
-        f"50 x 50 px in the x-y plane, mean of {AVERAGED_SLICES} slices; z, y, x in voxels."
+        f"The search runs only within the {membrane}. 50 x 50 px in the x-y plane, mean of "
+        f"{AVERAGED_SLICES} slices; z, y, x in voxels."
     )
-    return [title, Note(caption), *shown]
+    return [Note(caption), *shown]
 
 
 def _unjudged(source: Source, task: str) -> list[Any]:
@@ -254,8 +237,7 @@ def pictures(source: Source, task: str) -> list[Any]:
     """Show every volume's busiest slice with picks, mask and score map."""
     names = source.volumes(task)
     edge = slices.edge_px(len(names))
-    shown = slices.per_volume(names, lambda name: _volume(source, task, name, edge))
-    return [Heading("Slices", f"slices-{task}"), *shown]
+    return slices.per_volume(names, lambda name: _volume(source, task, name, edge))
 
 
 def _volume(source: Source, task: str, volume: str, edge: int) -> list[Any]:

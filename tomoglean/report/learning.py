@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tomoglean.report import charts, style
-from tomoglean.report.blocks import Chart, Charts, Heading, Note, Section
+from tomoglean.report.blocks import Chart, Charts, Note
 from tomoglean.report.sources import Row, Source, numbers
 
 VALIDATION = {
@@ -14,28 +14,17 @@ VALIDATION = {
 }
 
 
-def section(source: Source) -> Section:
-    """Show how every round of every task learned."""
-    blocks = [block for task in source.study.tasks for block in of_task(source, task)]
-    lead = (
-        "Weights are kept from the epoch that did best on the validation data; without "
-        "any, from the last one."
-    )
-    return Section("learning", "Learning curves", blocks, lead)
-
-
 def of_task(source: Source, task: str) -> list[Any]:
     """Draw one chart per round, and one with the validation score of all rounds."""
-    title = Heading(style.words(task), f"learning-{task}", source.stamps(task))
     rounds = {
         round_: source.rows(f"trained/{task}/{round_}.csv")
         for round_ in source.rounds("trained", task)
     }
     rounds = {round_: rows for round_, rows in rounds.items() if rows}
     if not rounds:
-        return [title, Note("Nothing was trained yet.")]
+        return [Note("Nothing was trained yet.")]
     drawn = [_round(source, task, round_, rows) for round_, rows in rounds.items()]
-    return [title, Charts([*_validation(rounds), *drawn])]
+    return [Charts([*_validation(rounds), *drawn])]
 
 
 def _validation(rounds: dict[str, list[Row]]) -> list[Chart]:

@@ -1,10 +1,10 @@
-"""A semantic task in the report: the proof, the baselines, and slices to look at."""
+"""A semantic task in the report: the proof, the baselines, and what was measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tomoglean.report import slices, style
-from tomoglean.report.blocks import Cell, Heading, Note, Section, Table
+from tomoglean.report import style
+from tomoglean.report.blocks import Cell, Note, Table
 from tomoglean.report.sources import Row, Source, flat
 
 FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
@@ -33,28 +33,19 @@ UNITS = (
 )
 
 
-def section(source: Source, task: str) -> Section:
-    """Tell what one semantic task found and how good it is."""
-    blocks = [
-        *proof(source, task),
-        *quantities(source, task),
-        *slices.blocks(source, task),
-    ]
+def question(source: Source, task: str) -> list[Any]:
+    """Say what the task asks, and among which classes."""
     classes = ", ".join(style.words(name) for name in source.named_classes(task))
-    lead = f"Which voxel is what? Classes: {classes}."
-    return Section(
-        f"task-{task}", style.words(task), blocks, lead=lead, stamps=source.stamps(task)
-    )
+    return [Note(f"Which voxel is what? Classes: {classes}.")]
 
 
 def proof(source: Source, task: str) -> list[Any]:
     """Return the tables of every method against the truth, on the volumes kept apart."""
     rows = source.rows(f"evaluated/{task}/scores.csv")
-    title = Heading("How good is it?", f"proof-{task}")
     use = shown_use(rows)
     if not use:
         reason = source.json(f"evaluated/{task}/summary.json").get("reason")
-        return [title, Note(f"No figures: {reason or 'nothing was scored yet'}.")]
+        return [Note(f"No figures: {reason or 'nothing was scored yet'}.")]
     shown = [row for row in rows if row.get("use") == use and row.get("volume") == POOLED]
     pooled = "all volumes pooled"
     if "same scan" in source.stamps(task):
@@ -72,7 +63,7 @@ def proof(source: Source, task: str) -> list[Any]:
         for column in FIGURES
         if any(style.finite(row.get(column)) is not None for row in shown)
     ]
-    return [title, *tables, *gap(source, task), *confusion(source, task, use)]
+    return [*tables, *gap(source, task), *confusion(source, task, use)]
 
 
 def kept_apart(source: Source, task: str, use: str) -> str:
@@ -193,7 +184,7 @@ def quantities(source: Source, task: str) -> list[Any]:
         if not (bone_free and name.startswith("bone_"))
     ]
     table = Table(["quantity", *measured], rows, COUNTED, source.stamps(task))
-    return [Heading("Measured", f"measured-{task}"), table]
+    return [table]
 
 
 def _quantity_row(name: str, values: Sequence[Any]) -> list[Cell]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tomoglean import volumes
 from tomoglean.report import figures, style
-from tomoglean.report.blocks import Frame, Heading, Note, Panels
+from tomoglean.report.blocks import Frame, Note, Panels
 from tomoglean.report.sources import Source, attributes
 from tomoglean.volumes import Volume
 
@@ -48,11 +48,7 @@ class Slice:
 def blocks(source: Source, task: str) -> list[Any]:
     """Show the central and the worst slice of every volume."""
     names = source.volumes(task)
-    shown: list[Any] = [Heading("Slices", f"slices-{task}")]
-    return [
-        *shown,
-        *per_volume(names, lambda name: _volume(source, task, name, len(names))),
-    ]
+    return per_volume(names, lambda name: _volume(source, task, name, len(names)))
 
 
 def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[Any]:
