@@ -21,6 +21,7 @@ from tomoglean import benchmarks
 from tomoglean.scores import curves, detection
 from tomoglean.scores.tomograms import Tomogram
 
+Recording = tuple[Path, str, dict[str, Any]]
 CHANGES: dict[str, dict[str, float]] = {
     "home": {},
     "half the dose": {"dose_per_a2": 40.0},
@@ -44,7 +45,7 @@ def recorded(
     return [(place, f"test-{n:03d}", settings) for n in range(1, count + 1)]
 
 
-def found_in(one: tuple[Path, str, dict[str, Any]]) -> Tomogram | None:
+def found_in(one: Recording) -> Tomogram | None:
     """Record one cell, and search it."""
     place, name, settings = one
     seed = benchmarks.read("minicell-small").seed
