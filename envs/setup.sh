@@ -11,7 +11,7 @@ fi
 lock=$here/envs/$kind.lock.txt
 stamp=$venv/tomoglean-lock
 case $kind in
-cpu) size="0.6 GB (2.4 GB on disk)" ;;
+cpu) size="0.6 GB (2.6 GB on disk)" ;;
 gpu) size="3.4 GB" ;;
 *) echo "setup: expected cpu or gpu, found '$kind'" >&2; exit 2 ;;
 esac

@@ -1,0 +1,135 @@
+"""Every page looks right in a browser: at a desk, on a phone, without script, on paper."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("playwright", reason="no playwright here; `make setup` installs it")
+
+import pages
+
+from tests.browser import driver
+
+pytestmark = [
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(
+        driver.find() is None,
+        reason="no Chromium here to open pages in; tests/browser/install.sh installs one",
+    ),
+]
+WIDTHS = {"desk": driver.DESKTOP, "phone": driver.PHONE}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with driver.chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=pages.MAKERS, ids=lambda maker: maker.__name__)
+def seen(request, browser, tmp_path_factory):
+    """Return one page in two windows, without script, and on paper."""
+    path = request.param(tmp_path_factory.mktemp(request.param.__name__))
+    windows = {name: driver.look(browser, path, px) for name, px in WIDTHS.items()}
+    plain = driver.look(browser, path, driver.DESKTOP, script=False)
+    paper = driver.print_page(browser, path)
+    return SimpleNamespace(path=path, **windows, plain=plain, paper=paper)
+
+
+@pytest.fixture(params=WIDTHS)
+def window(request, seen):
+    return getattr(seen, request.param)
+
+
+def test_every_picture_is_there(window):
+    assert [alt for alt, natural, shown in window.pictures if not (natural and shown)] == []
+
+
+def test_nothing_is_wider_than_the_window(window):
+    assert window.outside == []
+    assert window.wider <= 0
+
+
+def test_wide_tables_scroll_in_their_boxes(window):
+    for inner, outer, overflow in window.boxes:
+        assert inner <= outer or overflow == "auto"
+
+
+def test_nothing_is_cut_off(window):
+    assert window.cut == []
+
+
+def test_the_browser_has_nothing_to_complain_of(window):
+    assert window.said == []
+
+
+def test_nothing_is_asked_for_but_the_page_itself(seen, window):
+    assert window.asked == [seen.path.resolve().as_uri()]
+
+
+def test_every_link_on_top_lands_at_its_part(window):
+    assert window.landed
+    assert [name for name, there in window.landed.items() if not there] == []
+
+
+def test_without_script_the_page_is_the_same(seen):
+    assert seen.plain.text == seen.desk.text
+    assert seen.plain.pictures == seen.desk.pictures
+
+
+@pytest.mark.xfail(reason="wide tables are not yet laid out for paper", strict=False)
+def test_on_paper_nothing_is_wider_than_the_sheet(seen):
+    assert seen.paper.look.outside == []
+    assert seen.paper.look.cut == []
+
+
+def test_on_paper_every_picture_is_printed_and_none_is_blank(seen):
+    printed = seen.paper.pictures
+    assert seen.paper.pages > 0
+    assert len(printed) >= seen.desk.sources
+    assert all(len(set(pixels)) > 1 for pixels in printed)
+
+
+def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<img alt="broken" src="data:image/png;base64,AAAA">')
+    [(alt, natural, _)] = driver.look(browser, page, 390).pictures
+    assert (alt, natural) == ("broken", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "noticed"),
+    [
+        ('<p style="width: 500px">wide</p>', "outside"),
+        ('<p style="overflow: hidden; white-space: nowrap; width: 9px">cut</p>', "cut"),
+        ("<script>console.error('oops')</script>", "said"),
+        ("<script>throw new Error('oops')</script>", "said"),
+        ('<img src="http://evil.example/x.png">', "said"),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_noticed(browser, tmp_path, body, noticed):
+    page = tmp_path / "page.html"
+    page.write_text(f"<!doctype html><body>{body}")
+    assert getattr(driver.look(browser, page, 390), noticed)
+
+
+def test_a_request_is_noticed(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<!doctype html><link rel="stylesheet" href="other.css">')
+    asked = driver.look(browser, page, 390).asked
+    assert asked[1:] == [(tmp_path / "other.css").as_uri()]
+
+
+def test_a_link_to_nowhere_is_noticed(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<!doctype html><nav><a href="#gone">gone</a></nav>')
+    assert driver.look(browser, page, 390).landed == {"gone": False}
+
+
+def test_a_blank_picture_on_paper_is_noticed(browser, tmp_path):
+    white = "<svg xmlns='http://www.w3.org/2000/svg'/>"
+    page = tmp_path / "page.html"
+    page.write_text(f'<!doctype html><img alt="" src="data:image/svg+xml,{white}">none')
+    printed = driver.print_page(browser, page)
+    assert printed.pages == 1
+    assert len(printed.pictures) < printed.look.sources
