@@ -22,7 +22,7 @@ WIDTHS = {"desk": driver.DESKTOP, "phone": driver.PHONE}
 
 @pytest.fixture(scope="module")
 def browser():
-    with driver.chromium() as started:
+    with driver.reader() as started:
         yield started
 
 
@@ -30,15 +30,18 @@ def browser():
 def seen(request, browser, tmp_path_factory):
     """Return one page in two windows, without script, and on paper."""
     path = request.param(tmp_path_factory.mktemp(request.param.__name__))
-    windows = {name: driver.look(browser, path, px) for name, px in WIDTHS.items()}
-    plain = driver.look(browser, path, driver.DESKTOP, script=False)
-    paper = driver.print_page(browser, path)
-    return SimpleNamespace(path=path, **windows, plain=plain, paper=paper)
+    windows = {name: browser.look(path, px) for name, px in WIDTHS.items()}
+    landed = {name: browser.follow(path, px) for name, px in WIDTHS.items()}
+    plain = browser.look(path, driver.DESKTOP, script=False)
+    paper = browser.print(path)
+    return SimpleNamespace(
+        path=path, windows=windows, landed=landed, plain=plain, paper=paper
+    )
 
 
 @pytest.fixture(params=WIDTHS)
 def window(request, seen):
-    return getattr(seen, request.param)
+    return seen.windows[request.param]
 
 
 def test_every_picture_is_there(window):
@@ -67,14 +70,15 @@ def test_nothing_is_asked_for_but_the_page_itself(seen, window):
     assert window.asked == [seen.path.resolve().as_uri()]
 
 
-def test_every_link_on_top_lands_at_its_part(window):
-    assert window.landed
-    assert [name for name, there in window.landed.items() if not there] == []
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_link_on_top_lands_at_its_part(seen, width):
+    assert seen.landed[width]
+    assert [name for name, there in seen.landed[width].items() if not there] == []
 
 
 def test_without_script_the_page_is_the_same(seen):
-    assert seen.plain.text == seen.desk.text
-    assert seen.plain.pictures == seen.desk.pictures
+    assert seen.plain.text == seen.windows["desk"].text
+    assert seen.plain.pictures == seen.windows["desk"].pictures
 
 
 @pytest.mark.xfail(reason="wide tables are not yet laid out for paper", strict=False)
@@ -86,14 +90,14 @@ def test_on_paper_nothing_is_wider_than_the_sheet(seen):
 def test_on_paper_every_picture_is_printed_and_none_is_blank(seen):
     printed = seen.paper.pictures
     assert seen.paper.pages > 0
-    assert len(printed) >= seen.desk.sources
+    assert len(printed) >= seen.windows["desk"].sources
     assert all(len(set(pixels)) > 1 for pixels in printed)
 
 
 def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<img alt="broken" src="data:image/png;base64,AAAA">')
-    [(alt, natural, _)] = driver.look(browser, page, 390).pictures
+    [(alt, natural, _)] = browser.look(page, 390).pictures
     assert (alt, natural) == ("broken", 0)
 
 
@@ -110,26 +114,33 @@ def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
 def test_what_is_wrong_with_a_page_is_noticed(browser, tmp_path, body, noticed):
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><body>{body}")
-    assert getattr(driver.look(browser, page, 390), noticed)
+    assert getattr(browser.look(page, 390), noticed)
+
+
+def test_what_only_a_script_shows_is_noticed(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html><body><script>document.body.append('text')</script>")
+    shown = [browser.look(page, 390, script=script).text for script in (True, False)]
+    assert shown == ["text", ""]
 
 
 def test_a_request_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<!doctype html><link rel="stylesheet" href="other.css">')
-    asked = driver.look(browser, page, 390).asked
+    asked = browser.look(page, 390).asked
     assert asked[1:] == [(tmp_path / "other.css").as_uri()]
 
 
 def test_a_link_to_nowhere_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<!doctype html><nav><a href="#gone">gone</a></nav>')
-    assert driver.look(browser, page, 390).landed == {"gone": False}
+    assert browser.follow(page, 390) == {"gone": False}
 
 
 def test_a_blank_picture_on_paper_is_noticed(browser, tmp_path):
     white = "<svg xmlns='http://www.w3.org/2000/svg'/>"
     page = tmp_path / "page.html"
     page.write_text(f'<!doctype html><img alt="" src="data:image/svg+xml,{white}">none')
-    printed = driver.print_page(browser, page)
+    printed = browser.print(page)
     assert printed.pages == 1
     assert len(printed.pictures) < printed.look.sources

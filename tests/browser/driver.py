@@ -11,6 +11,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP, PHONE = 1440, 390
+HEIGHT = 900
 PAPER = 717  # A4 less margins of 10 mm, in CSS px
 MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
 TOLERATED_PX = 1
@@ -26,7 +27,6 @@ LOOK = """tolerated => {
   const shown = all.filter(e => e.getClientRects().length);
   const hides = e => getComputedStyle(e).overflowX === 'hidden';
   return {
-    title: document.title,
     wider: root.scrollWidth - root.clientWidth,
     outside: shown.filter(e => !scrolls(e.parentElement)
       && (e.getBoundingClientRect().right > root.clientWidth + tolerated
@@ -56,7 +56,6 @@ class Look:
 
     asked: list[str]
     said: list[str]
-    title: str
     wider: int
     outside: list[str]
     cut: list[str]
@@ -64,7 +63,6 @@ class Look:
     boxes: list[tuple[int, int, str]]
     sources: int
     text: str
-    landed: dict[str, bool]
 
 
 @dataclass(frozen=True)
@@ -91,57 +89,67 @@ def find() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def reader() -> Iterator["Reader"]:
     """Run a Chromium that nobody sees until the block ends."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find())
-        yield browser
+        browser = driver.chromium.launch(executable_path=find(), args=["--disable-gpu"])
+        yield Reader(browser)
         browser.close()
 
 
-def look(browser: Any, path: Path, width: int, *, script: bool = True) -> Look:
-    """Open a page in a window of some width and follow its links, with script or not."""
-    with _opened(browser, path, width, java_script_enabled=script) as (page, heard):
-        return _look(page, heard)
+class Reader:
+    """One tab with script and one without; a page stays open until the next one."""
+
+    def __init__(self, browser: Any) -> None:
+        self._with_script = Tab(browser.new_context().new_page())
+        self._without = Tab(browser.new_context(java_script_enabled=False).new_page())
+
+    def look(self, path: Path, width: int, *, script: bool = True) -> Look:
+        """Open a page in a window of some width, with script or not."""
+        tab = self._with_script if script else self._without
+        return tab.look(path, width)
+
+    def follow(self, path: Path, width: int) -> dict[str, bool]:
+        """Follow the links on top of a page, and tell which landed at their part."""
+        self._with_script.show(path, width)
+        return dict(self._with_script.page.evaluate(FOLLOW))
+
+    def print(self, path: Path) -> Print:
+        """Lay a page out for A4 and print it into a PDF, as readers do."""
+        seen = self._with_script.look(path, PAPER, "print")
+        return Print(seen, self._with_script.page.pdf(format="A4", margin=MARGIN))
+
+    def shoot(self, path: Path, width: int, target: Path, within: str = "body") -> None:
+        """Write a picture of one part of a page, named by a CSS selector."""
+        self._with_script.show(path, width)
+        self._with_script.page.locator(within).first.screenshot(path=target)
 
 
-def print_page(browser: Any, path: Path) -> Print:
-    """Lay a page out for A4 and print it into a PDF, as readers do."""
-    with _opened(browser, path, PAPER) as (page, heard):
-        page.emulate_media(media="print")
-        seen = _look(page, heard)
-        return Print(seen, page.pdf(format="A4", margin=MARGIN))
+class Tab:
+    """A page that is open, and what it asked for and said since."""
 
+    def __init__(self, page: Any) -> None:
+        self.page, self.path = page, Path()
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url[:200]))
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
 
-def shoot(browser: Any, path: Path, width: int, height: int, target: Path) -> None:
-    """Write a picture of the top of a page."""
-    with _opened(browser, path, width, height=height) as (page, _):
-        page.screenshot(path=target)
+    def show(self, path: Path, width: int, media: str = "screen") -> None:
+        """Open a page, unless it is open, in a window of some width or as on paper."""
+        self.page.set_viewport_size({"width": width, "height": HEIGHT})
+        self.page.emulate_media(media=media)
+        if path != self.path:
+            self.asked, self.said, self.path = [], [], path
+            self.page.goto(path.resolve().as_uri())
 
-
-@contextmanager
-def _opened(
-    browser: Any, path: Path, width: int, *, height: int = 900, **how: Any
-) -> Iterator[tuple[Any, tuple[list[str], list[str]]]]:
-    context = browser.new_context(viewport={"width": width, "height": height}, **how)
-    asked: list[str] = []
-    said: list[str] = []
-    page = context.new_page()
-    page.on("request", lambda request: asked.append(request.url[:200]))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-    page.goto(path.resolve().as_uri())
-    yield page, (asked, said)
-    context.close()
-
-
-def _look(page: Any, heard: tuple[list[str], list[str]]) -> Look:
-    found = page.evaluate(LOOK, TOLERATED_PX)
-    landed = dict(page.evaluate(FOLLOW))
-    return Look(asked=heard[0], said=heard[1], landed=landed, **found)
+    def look(self, path: Path, width: int, media: str = "screen") -> Look:
+        """Show a page and say what it looks like."""
+        self.show(path, width, media)
+        return Look(self.asked, self.said, **self.page.evaluate(LOOK, TOLERATED_PX))
 
 
 def _pictures(pdf: bytes) -> Iterator[bytes]:
