@@ -55,7 +55,7 @@ report: setup ## rebuild the report of STUDY=folder without running anything
 watch: setup ## run STUDY=folder again whenever new data arrive (ARGS="--profile slurm")
 	@python -m tomoglean watch $(STUDY) -- $(ARGS)
 
-status: setup ## tell who runs STUDY=folder and what its jobs do on SLURM
+status: setup ## tell who runs STUDY=folder, how its jobs stand and what failed
 	@python -m tomoglean status $(STUDY)
 
 cancel: setup ## end the run of STUDY=folder; trainings save first

@@ -17,7 +17,7 @@ LAYERS = [
     {"plan", "quicklook", "viewing", "crate"},
     {"inventory", "rawfiles"},
     {"report", "checks", "reference"},
-    {"attempts"},
+    {"attempts", "standing"},
     {"training", "segmentation", "classification"},
     {"voting"},
     {
@@ -33,7 +33,7 @@ LAYERS = [
         "keys",
     },
     {"blocks", "queues", "processes"},
-    {"provenance", "fingerprint", "costs", "progress", "discretion"},
+    {"provenance", "fingerprint", "costs", "progress", "discretion", "logs"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))

@@ -129,9 +129,13 @@ def _add_export(commands: Any) -> None:
 
 
 def _add_running(commands: Any) -> None:
-    from tomoglean import running
+    from tomoglean import running, standing
 
-    for name, (does, meaning) in running.COMMANDS.items():
+    words: dict[str, tuple[Callable[[Path], str], str]] = {
+        "status": (standing.status, "tell who runs a study, and how its jobs stand"),
+        "cancel": (running.cancel, "end the run of a study; trainings save first"),
+    }
+    for name, (does, meaning) in words.items():
         command = commands.add_parser(name, help=meaning)
         command.add_argument("study", nargs="?", default=".", type=Path)
         command.set_defaults(command=partial(_of_run, does))

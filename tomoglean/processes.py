@@ -39,6 +39,17 @@ def _runs_a_script(process: int, folder: Path) -> bool:
         return False
 
 
+def opened_in(folder: Path) -> set[str]:
+    """List the files that scripts of Snakemake in a folder have open, their logs too."""
+    found = set()
+    for one in scripts_in(folder):
+        with contextlib.suppress(OSError):
+            for handle in (PROC / str(one) / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found.add(os.readlink(handle))
+    return found
+
+
 def end(processes: Sequence[int], *, patience_s: float) -> list[int]:
     """Ask processes to end and wait; return those that are still there."""
     known = {process: born(process) for process in processes}

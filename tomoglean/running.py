@@ -116,14 +116,25 @@ def read(root: Path) -> Holder | None:
 class Hold:
     """A study held by this process until it is released.
 
+    Parameters
+    ----------
+    root
+        The study.
+    run
+        Name of this run's SLURM jobs, if there are any.
+    note
+        Called with each heartbeat and at the end; its faults end no run.
+
     Raises
     ------
     Refused
         If another run holds it, or jobs of a dead one cannot be ended.
     """
 
-    def __init__(self, root: Path, run: str | None = None) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, run: str | None = None, note: Callable[[], None] | None = None
+    ) -> None:
+        self.root, self._note = root, note
         self.runs = (run,) if run else ()
         with _alone(root):
             old = _refuse_the_living(root)
@@ -153,6 +164,7 @@ class Hold:
     def release(self, *, patience_s: float = 60.0) -> None:
         """Give the study back, unless jobs of this run cannot be ended in time."""
         self._stop()
+        self.take_note()
         left = queues.end(self.runs, patience_s=patience_s)
         if left:
             _say(f"ended {len(left)} jobs that this run would have left behind")
@@ -177,6 +189,13 @@ class Hold:
                     return
                 with contextlib.suppress(OSError):
                     os.utime(self.root / HOLDER)
+                self.take_note()
+
+    def take_note(self) -> None:
+        """Let the run note how far it has come."""
+        if self._note:
+            with contextlib.suppress(Exception):  # such as a set that changes meanwhile
+                self._note()
 
     def _is_mine(self) -> bool:
         try:
@@ -257,25 +276,7 @@ def _say(text: str) -> None:
     sys.stderr.write(f"tomoglean: {text}\n")
 
 
-# -- status and cancel -----------------------------------------------------------------
-
-
-def status(root: Path) -> str:
-    """Tell who runs a study and what its SLURM jobs do."""
-    holder = read(root)
-    if holder is None:
-        return "nobody runs this study\n"
-    alive = holder.is_alive(root)
-    lines = [f"{'run by' if alive else 'dead run of'} {holder.told()}"]
-    jobs = queues.alive(holder.runs)
-    lines += [f"{len(jobs)} jobs wait or run on SLURM"] if holder.runs else []
-    lines += [
-        f"  {job.number} {job.state} {job.spent} of {job.limit} {job.where} {job.what}"
-        for job in jobs
-    ]
-    if not alive:
-        lines += ["the next run ends these jobs, then goes on; or `make cancel`"]
-    return "\n".join(lines) + "\n"
+# -- cancel ----------------------------------------------------------------------------
 
 
 def cancel(root: Path, *, patience_s: float = PATIENCE_S) -> str:
@@ -352,9 +353,3 @@ def _kill(root: Path, holder: Holder, patience_s: float) -> None:
             f"{os.path.abspath(root)}: expected a run of one's own, found that of"
             f" {holder.told()}; ask them to end it"
         ) from None
-
-
-COMMANDS: dict[str, tuple[Callable[[Path], str], str]] = {
-    "status": (status, "tell who runs a study and what its SLURM jobs do"),
-    "cancel": (cancel, "end the run of a study and its jobs; trainings save first"),
-}

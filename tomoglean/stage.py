@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import blocks, costs, devices, discretion, provenance
+from tomoglean import blocks, costs, devices, discretion, logs, provenance
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -119,16 +119,35 @@ def before(workflow: Any, plan: "Plan") -> None:
 
 def hold(workflow: Any) -> None:
     """Take the study; the jobs of a dead run are ended first."""
-    from tomoglean import queues, running
+    from tomoglean import queues, running, standing
 
     run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
     looks_s = getattr(workflow.executor_settings, "init_seconds_before_status_checks", 0)
     try:
-        _held.append(running.Hold(Path(), run))
+        _held.append(running.Hold(Path(), run, partial(_note_jobs, workflow)))
+        standing.begin(Path())
+        _held[-1].take_note()
         if run and looks_s and (trouble := queues.forgets_too_early(looks_s)):
             sys.stderr.write(f"tomoglean: {trouble}\n")
     except Refused as refusal:
         raise SystemExit(f"tomoglean: {refusal}") from None
+
+
+def _note_jobs(workflow: Any) -> None:
+    """Note the jobs of this run for `status`; checkpoints add some while it goes on."""
+    from tomoglean import standing
+
+    dag = workflow.dag
+    jobs = [one for one in list(dag.jobs) if dag.needrun(one) or dag.finished(one)]
+    found = [(one.rule.name, one.wildcards_dict.values(), one.log) for one in jobs]
+    standing.note(
+        Path(),
+        [
+            standing.Job(rule, " ".join(what), str(log[0]))
+            for rule, what, log in found
+            if log
+        ],
+    )
 
 
 def release() -> None:
@@ -254,13 +273,9 @@ def _megabytes(files: Iterable[Any]) -> float | None:
 
 def begin(snakemake: Any) -> None:
     """Start a script: its log, its one-line refusals, its record of provenance."""
-    Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
+    logs.begin(snakemake.log[0])
     logging.basicConfig(
-        filename=snakemake.log[0],
-        filemode="w",
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
+        filename=snakemake.log[0], level=logging.INFO, format=logs.FORM, force=True
     )
     log.info("rule %s for %s", snakemake.rule, ", ".join(snakemake.output))
     _Run(snakemake)
@@ -307,6 +322,7 @@ class _Run:
         for artefact, record in _records(self.snakemake).items():
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
         log.info("OK seconds=%s", seconds)
+        logs.end_well(self.snakemake.log[0])
 
 
 def training_key(snakemake: Any) -> str:
