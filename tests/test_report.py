@@ -15,6 +15,7 @@ from tomoglean.report import (
     figures,
     learning,
     overview,
+    places,
     semantic,
     slices,
     style,
@@ -640,7 +641,7 @@ def test_scale_bars_are_round(width, bar):
 def test_marks_lie_on_the_middle_of_their_voxel(full):
     rows = detection.matches(Source(full), "t3ss")
     with volumes.open_volume(full.root / "results/converted/cell-1.h5") as grey:
-        marks = detection._marks(rows, 3, grey, (120, 120))
+        marks = places._marks(rows, 3, grey, (120, 120))
     assert [(mark.x, mark.y, mark.outcome) for mark in marks] == [
         (41.0, 41.0, "TP"),
         (61.0, 61.0, "FP"),
@@ -653,12 +654,12 @@ def test_the_busiest_slice_has_most_picks_nearby():
         {"z": "6", "outcome": "TP"},
         {"z": "50", "outcome": "FP"},
     ]
-    chosen = detection.busiest(rows, 60, 20.0)
+    chosen = places.busiest(rows, 60, 20.0)
     assert chosen == {"slice with most picks": 5, "slice with most errors": 50}
 
 
 def test_no_pick_shows_the_central_slice():
-    assert detection.busiest([], 61, 1.8) == {"central slice, no picks": 30}
+    assert places.busiest([], 61, 1.8) == {"central slice, no picks": 30}
 
 
 # -- small words ---------------------------------------------------------------------

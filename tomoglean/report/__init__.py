@@ -17,6 +17,7 @@ from tomoglean.report import (
     detection,
     learning,
     overview,
+    places,
     record,
     semantic,
     slices,
@@ -31,7 +32,7 @@ from tomoglean.study import Study
 NAME = "report.html"
 PARTS = (
     Part("measured", "Measured", semantic=[semantic.quantities]),
-    Part("slices", "Slices", "", [slices.blocks], [detection.pictures]),
+    Part("slices", "Slices", "", [slices.blocks], [places.pictures]),
     Part(
         "learning",
         "Learning curves",
