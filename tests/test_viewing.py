@@ -17,6 +17,7 @@ import zarr
 
 from tomoglean import __main__ as command
 from tomoglean import formats, particles, provenance, tables, viewing, volumes
+from tomoglean.formats import pyramids
 from tomoglean.particles import Grid
 from tomoglean.provenance import Refused
 from tomoglean.report import style
@@ -670,3 +671,9 @@ def test_every_written_volume_opens_as_a_volume_again(seen):
         with formats.open_source(folder / name) as source:
             assert source.voxel_nm == pytest.approx(VOXEL_NM)
             assert source.origin_nm == pytest.approx(ORIGIN_NM)
+
+
+def test_labels_of_an_ome_zarr_have_the_colours_of_the_report():
+    inks = [style.rgb(ink) for ink in style.CLASS_COLOURS]
+    found = [pyramids.colour(value)[:3] for value in range(1, len(inks) + 1)]
+    assert found == inks
