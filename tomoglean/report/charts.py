@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -15,52 +16,116 @@ from tomoglean.report import style
 from tomoglean.report.figures import data_uri
 
 SIZE_INCH = (4.3, 2.9)
+TALL_INCH = (4.3, 3.5)
 Line = tuple[Sequence[float], Sequence[float]]
+Range = tuple[float, float]
 
 
 def draw(paint: Callable[[Axes], None], size_inch: tuple[float, float] = SIZE_INCH) -> str:
     """Draw one chart in the report's style and return it as a data URI."""
+    return draw_figure(lambda figure: paint(figure.subplots()), size_inch)
+
+
+def draw_figure(
+    paint: Callable[[Figure], None], size_inch: tuple[float, float] = SIZE_INCH
+) -> str:
+    """Draw a figure of one part or several in the report's style, as a data URI."""
     with mpl.rc_context(style.CHART_SETTINGS):
         figure = Figure(figsize=size_inch, layout="constrained")
         FigureCanvasSVG(figure)
-        paint(figure.subplots())
+        paint(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().replace("'DejaVu Sans'", style.SYSTEM_FONT.replace('"', "'"))
     return data_uri(text.encode(), "image/svg+xml")
 
 
-def learning(
-    epochs: Sequence[float],
-    losses: Mapping[str, Sequence[float]],
-    chosen: float | None,
-    title: str,
-) -> str:
-    """Draw training and validation loss over epochs, the chosen epoch marked."""
+@dataclass(frozen=True)
+class Learned:
+    """How one round learned.
 
-    def paint(axes: Axes) -> None:
-        looks = {"training": (style.BLUE, "-"), "validation": (style.VERMILLION, "--")}
-        for name, values in losses.items():
-            ink, dash = looks.get(name, (style.INK, ":"))
-            axes.plot(epochs, values, color=ink, linestyle=dash, label=name, **_dot(values))
-        if chosen is not None:
-            axes.axvline(chosen, color=style.MUTED, linewidth=1, linestyle=":")
-            axes.annotate(
-                f"kept: {chosen:g}",
-                (chosen, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(-3, -2),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=8,
-                color=style.MUTED,
-            )
-        axes.set(title=title, xlabel="epoch", ylabel="loss (no unit)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+    Attributes
+    ----------
+    title
+        Words on top.
+    epochs
+        Numbers of the epochs.
+    losses
+        Training and validation loss after every epoch; NaN where there is none.
+    score
+        The validation score that chose the epoch, 0..1; NaN where there is none.
+    score_label
+        What that score is.
+    chosen
+        The epoch whose weights were kept.
+    highest_loss
+        Where the axis of the loss ends: the same for all rounds of a task.
+    last_epoch
+        Where the axis of the epochs ends: the same for all rounds of a task.
+    score_range
+        Where the axis of the score starts and ends: the same for all rounds of a task.
+    """
 
-    return draw(paint)
+    title: str
+    epochs: Sequence[float]
+    losses: Mapping[str, Sequence[float]]
+    score: Sequence[float]
+    score_label: str
+    chosen: float | None
+    highest_loss: float
+    last_epoch: float
+    score_range: Range = (0.0, 1.03)
+
+
+def learning(learned: Learned) -> str:
+    """Draw losses over epochs above the validation score, the kept epoch marked."""
+
+    def paint(figure: Figure) -> None:
+        scored = any(map(math.isfinite, learned.score))
+        heights = [1.5, 1.0] if scored else [1.0]
+        parts = figure.subplots(
+            len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
+        )[:, 0]
+        _losses(parts[0], learned)
+        if scored:
+            _score(parts[1], learned)
+        for axes in parts:
+            if learned.chosen is not None:
+                axes.axvline(learned.chosen, color=style.MUTED, linewidth=1, linestyle=":")
+        parts[-1].set(xlabel="epoch", xlim=(0.5, learned.last_epoch + 0.5))
+        parts[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return draw_figure(paint, TALL_INCH)
+
+
+def _losses(axes: Axes, learned: Learned) -> None:
+    looks = {"training": (style.BLUE, "-"), "validation": (style.VERMILLION, "--")}
+    for name, values in learned.losses.items():
+        ink, dash = looks.get(name, (style.INK, ":"))
+        axes.plot(
+            learned.epochs, values, color=ink, linestyle=dash, label=name, **_dot(values)
+        )
+    if len(learned.losses) == 2:
+        first, second = learned.losses.values()
+        axes.fill_between(
+            learned.epochs, first, second, color=style.MUTED, alpha=0.13, lw=0
+        )
+    axes.set(title=learned.title, ylabel="loss (no unit)")
+    axes.set_ylim(0, 1.05 * learned.highest_loss)
+    if learned.losses:
+        axes.legend(loc="lower left", ncols=2)
+
+
+def _score(axes: Axes, learned: Learned) -> None:
+    axes.plot(learned.epochs, learned.score, color=style.INK, **_dot(learned.score))
+    axes.set(ylabel=learned.score_label, ylim=learned.score_range)
+    kept = dict(zip(learned.epochs, learned.score, strict=True)).get(learned.chosen or 0)
+    if learned.chosen is None or kept is None or not math.isfinite(kept):
+        return
+    axes.plot([learned.chosen], [kept], "o", ms=6, mfc="white", mec=style.INK, mew=1.6)
+    text = f"kept: epoch {learned.chosen:g}, {kept:.3f}"
+    place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "fontsize": 8}
+    axes.annotate(text, (0.98, 0.06), color=style.INK, **place)
 
 
 def lines(
@@ -73,6 +138,8 @@ def lines(
     levels: Mapping[str, float] | None = None,
     points: Mapping[str, tuple[float, float]] | None = None,
     invert: bool = False,
+    y_range: Range | None = None,
+    size_inch: tuple[float, float] = SIZE_INCH,
 ) -> str:
     """Draw named curves over one another.
 
@@ -90,6 +157,10 @@ def lines(
         A point to stand out on a curve, by the curve's name (its working point).
     invert
         Show 1/x on the axis: spatial frequency as the length it stands for.
+    y_range
+        Where y starts and ends.
+    size_inch
+        Width and height.
     """
 
     def paint(axes: Axes) -> None:
@@ -114,12 +185,16 @@ def lines(
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         if unit_range:
             axes.set_ylim(-0.03, 1.03)
+        if y_range:
+            axes.set_ylim(*y_range)
         if invert:
             axes.xaxis.set_major_formatter(_as_length)
+        if x_label == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(curves) > 1 or points:
             axes.legend()
 
-    return draw(paint)
+    return draw(paint, size_inch)
 
 
 def _as_length(frequency: float, _place: Any = None) -> str:
