@@ -33,7 +33,10 @@ LAYERS = [
         "keys",
     },
     {"blocks", "queues", "processes"},
-    {"provenance", "fingerprint", "costs", "progress", "discretion", "logs"},
+    {
+        *("provenance", "fingerprint", "costs", "progress", "discretion", "logs"),
+        "usage",
+    },
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted((ROOT / "tomoglean").rglob("*.py"))
@@ -70,7 +73,7 @@ def test_imports_point_down(path):
 
 
 def test_provenance_needs_only_the_standard_library():
-    for name in ("provenance", "fingerprint", "discretion"):
+    for name in ("provenance", "fingerprint", "discretion", "usage"):
         tree = ast.parse((ROOT / "tomoglean" / f"{name}.py").read_text())
         text = ast.unparse(tree)
         assert not any(f"import {library}" in text for library in ("numpy", "h5py", "yaml"))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomoglean import leftovers, stage
+from tomoglean import leftovers, provenance, stage, usage
 from workflow import ROOT
 
 SCRIPT = """
@@ -36,6 +36,25 @@ def test_a_job_that_ends_well_leaves_a_record(job):
     assert run(job).returncode == 0
     assert (job[1] / "results" / "provenance" / "a.csv.json").is_file()
     assert "OK seconds=" in (job[1] / "job.log").read_text()
+
+
+def test_a_record_tells_what_the_job_took_and_what_it_ran_on(job):
+    run(job)
+    record = provenance.read_json(job[1] / "results/provenance/a.csv.json")
+    assert 5 < record["memory_mb"] < 2000
+    assert 0 < record["cpu_seconds"] < 60
+    assert record["machine"] == usage.machine()
+    assert record["checkout"]["commit"] == usage.checkout()[0]
+
+
+def test_what_a_job_took_counts_in_no_key(job):
+    keys = set()
+    for load in ("", "x = b'x' * 90_000_000"):
+        run(([*job[0][:2], job[0][2] + load], job[1]))
+        record = provenance.read_json(job[1] / "results/provenance/a.csv.json")
+        keys.add((record["key"], record["sha256"], record["memory_mb"] > 90))
+    assert len({key for key, *_ in keys}) == 1
+    assert {large for *_, large in keys} == {False, True}
 
 
 def test_a_job_whose_record_cannot_be_written_fails(job):

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import blocks, costs, devices, discretion, logs, provenance
+from tomoglean import blocks, costs, devices, discretion, logs, provenance, usage
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -289,6 +289,7 @@ class _Run:
     def __init__(self, snakemake: Any) -> None:
         self.snakemake = snakemake
         self.started, self.clock = datetime.now(UTC), time.monotonic()
+        self.commit, self.state = usage.checkout()  # of the code that is now imported
         self.failed = False
         sys.excepthook = self.fail
         atexit.register(self.end)
@@ -318,7 +319,12 @@ class _Run:
 
     def record(self, seconds: float) -> None:
         """Write the record of every artefact."""
-        facts = {"started": self.started.isoformat(timespec="seconds"), "seconds": seconds}
+        facts = {
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": seconds,
+            **usage.told(),
+            "checkout": {"commit": self.commit, "state": self.state},
+        }
         for artefact, record in _records(self.snakemake).items():
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
         log.info("OK seconds=%s", seconds)
