@@ -27,10 +27,12 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a table: text, and how it is set apart (pill, best, number ...)."""
+    """One field of a table: text, how it is set apart (pill, best ...), a small picture."""
 
     text: str
     look: str = ""
+    uri: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,17 @@ class Charts:
     charts: Sequence[Chart]
     caption: str = ""
     kind: ClassVar[str] = "charts"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A wide drawing that scrolls inside its own box; `width` is in CSS pixels."""
+
+    uri: str
+    alt: str
+    width: int
+    caption: str = ""
+    kind: ClassVar[str] = "drawing"
 
 
 @dataclass(frozen=True)
