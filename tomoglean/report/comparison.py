@@ -1,6 +1,5 @@
 """Put two runs side by side on one page: settings, code, versions, data, every figure."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from tomoglean import provenance, report
 from tomoglean.report import runs, style
 from tomoglean.report.blocks import Card, Cell, Fold, Note, Section, Table
 from tomoglean.report.runs import Facts
+from tomoglean.report.settings import said
 from tomoglean.report.sources import Source
 
 LOG = logging.getLogger(__name__)
-NONE = "–"
 MOST_ROWS = 400
 PARTS = ("headline", "figures", "volumes", "config", "tables", "code", "versions", "data")
 TITLES = {
@@ -233,20 +232,3 @@ def _signed(gap: float | None, digits: int) -> str:
     if not gap:
         return "" if gap is None else "0"
     return f"{'+' if gap > 0 else '−'}{said(abs(gap), digits)}"
-
-
-def said(value: Any, digits: int = 4) -> str:
-    """Write a value: numbers with some digits, nothing as a dash.
-
-    Examples
-    --------
-    >>> said(0.81234), said(None), said(12), said(["z", "y"])
-    ('0.8123', '–', '12', '["z", "y"]')
-    """
-    if value is None:
-        return NONE
-    if isinstance(value, float):
-        return style.significant(value, digits)
-    if isinstance(value, str):
-        return value or "(empty)"
-    return json.dumps(value, default=str, ensure_ascii=False)

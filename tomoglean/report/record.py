@@ -7,103 +7,77 @@ from typing import Any
 
 import yaml
 
-from tomoglean.report import style
-from tomoglean.report.blocks import Cell, Fold, Heading, Note, Section, Table
-from tomoglean.report.overview import VERDICTS
-from tomoglean.report.sources import Source, discreet_tree, environment_locks, git_state
+from tomoglean.provenance import Refused
+from tomoglean.report import environment, inputs, jobs, rulegraph, settings, style
+from tomoglean.report.blocks import Cell, Drawing, Fold, Heading, Note, Section, Table
+from tomoglean.report.figures import data_uri
+from tomoglean.report.parts import safely
+from tomoglean.report.sources import Source, discreet_tree, git_state
 
 SHOWN_PACKAGES = ("tomoglean", "numpy", "h5py", "snakemake", "keras", "tensorflow-cpu")
+BROKEN: list[Any] = [Note("This part could not be made; the log says why.", "warn")]
+COSTS = (
+    "Time is that of the script, without the time in a queue. Processors: processor time"
+    " over time, of the jobs that tell both. Memory: resident memory of a job's largest"
+    " process at its peak, in 10⁶ bytes; jobs of older versions of tomoglean did not record"
+    " it. Code: first digits of the fingerprint of all code that the rule's script reaches,"
+    " without comments; several where some jobs ran with other code."
+)
+GRAPH = (
+    "Boxes are rules with the jobs that ended well and their time in all; what stands above"
+    " feeds what stands below. Lines that follow from others are left out. Dashed: results"
+    " go back up, since another round or task goes through the same rules once more."
+)
 
 
 def data(source: Source) -> Section:
-    """List every input with its hash and grey values."""
-    rows = [
-        _data_row(row["volume"], source.checked(row["volume"]))
-        for row in source.study.volumes
+    """Show every input with hash, grey values and labels, and what was refused."""
+    blocks = [
+        inputs.table(source),
+        Heading("Refused", "refused"),
+        *safely("refused", lambda: inputs.refused(source), BROKEN),
+        Heading("Labels", "labels"),
+        *safely("labels", lambda: [inputs.labels_table(source)], BROKEN),
     ]
-    head = [
-        "volume",
-        "file",
-        "format",
-        "type",
-        "range",
-        "0.5 / 50 / 99.5 %",
-        "sha256",
-        "verdict",
-    ]
-    table = Table(head, rows, "Percentiles of the grey values as stored.")
-    blocks = [table, Heading("Labels", "labels"), _labels(source.checked_labels())]
     return Section("data", "Data", blocks, "What came in, as it was when it was checked.")
 
 
-def _labels(found: Sequence[Mapping[str, Any]]) -> Table:
-    """List what every set of labels holds, and what is odd about it."""
-    rows = [
-        [
-            *(Cell(str(labels[name])) for name in ("task", "volume", "use", "kind")),
-            Cell("; ".join(f"{style.words(n)} {c:,}" for n, c in _counts(labels)), "wide"),
-            Cell("; ".join(map(str, labels.get("messages") or [])), "wide"),
-            _verdict(labels),
-        ]
-        for labels in found
-    ]
-    head = ["task", "volume", "use", "kind", "voxels or points", "notes", "verdict"]
-    return Table(head, rows, empty="No labels yet.")
-
-
-def _verdict(facts: Mapping[str, Any]) -> Cell:
-    verdict = str(facts.get("verdict", "not checked"))
-    return Cell(verdict, f"pill {VERDICTS.get(verdict, '')}")
-
-
-def _counts(labels: Mapping[str, Any]) -> list[tuple[str, int]]:
-    voxels = dict(labels.get("voxels") or {})
-    others = {name: labels[name] for name in ("unlabelled", "points") if labels.get(name)}
-    return list({**voxels, **others}.items())
-
-
-def _data_row(volume: str, checked: Mapping[str, Any]) -> list[Cell]:
-    percentiles = checked.get("percentiles") or {}
-    spread = [style.significant(percentiles.get(name)) for name in ("0.5", "50", "99.5")]
-    ends = [style.significant(checked.get(name)) for name in ("minimum", "maximum")]
-    return [
-        Cell(volume),
-        Cell(str(checked.get("source") or "n/a")),
-        Cell(str(checked.get("format") or "n/a")),
-        Cell(str(checked.get("dtype") or "n/a")),
-        Cell(" to ".join(ends), "number"),
-        Cell(" / ".join(spread), "number"),
-        Cell(str(checked.get("sha256") or "n/a"), "hash"),
-        _verdict(checked),
-    ]
-
-
 def provenance(source: Source) -> Section:
-    """Tell versions, commit, environment, config and what every rule cost."""
-    commit, state = git_state()
-    facts = {"commit": commit, "files of the checkout": state, **versions(source)}
-    locks = {f"sha256 of {name}": digest for name, digest in environment_locks().items()}
-    rows = [
-        [Cell(name), Cell(value, "hash" if len(value) >= 40 else "")]
-        for name, value in {**facts, **locks}.items()
-    ]
-    config = discreet_tree(source.study.config, source.study.root)
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    tables = {name: getattr(source.study, name) for name in ("volumes", "labels")}
-    folds = [
-        Fold(f"{name}.tsv as read", _listing(discreet_tree(rows_, source.study.root)))
-        for name, rows_ in tables.items()
-    ]
-    blocks = [
-        Table(["made with", ""], rows),
-        Heading("What every rule cost", "runtimes"),
-        runtimes(source.provenance()),
-        Heading("Config", "config"),
-        Fold("config.yaml with all defaults", text),
-        *folds,
-        Note("To make it again: check out this commit, then run snakemake in this study."),
-    ]
+    """Tell versions, commit, environment, machines, config and what every rule took."""
+    done = jobs.of(source.provenance())
+    parts = {
+        "made with": lambda: [made_with(source, done)],
+        "rule graph": lambda: [Heading("Rules", "rules"), graph(done)],
+        "costs": lambda: [Heading("What every rule took", "runtimes"), runtimes(done)],
+        "config": lambda: [Heading("Config", "config"), *_config(source)],
+    }
+    blocks = [block for name, make in parts.items() for block in safely(name, make, BROKEN)]
     return Section("provenance", "Provenance", blocks)
+
+
+def made_with(source: Source, done: Sequence[jobs.Job]) -> Table:
+    """Name code, packages and machines."""
+    commit, state = git_state()
+    facts = {
+        "commit of the jobs": _listed(jobs.counted(job.commit for job in done)),
+        "commit of this page": f"{commit} ({state})",
+        "packages": str(next(iter(environment.compared()), "no lock found")),
+        **{f"sha256 of {lock.name}": lock.sha256 for lock in environment.compared()},
+        "machines": _listed(jobs.counted(job.machine for job in done)),
+        **versions(source),
+    }
+    rows = [
+        [Cell(name), Cell(value, "hash" if name.startswith("sha256") else "wide")]
+        for name, value in facts.items()
+    ]
+    caption = "Packages are compared with the locks now; versions are those of the jobs."
+    return Table(["made with", ""], rows, caption)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Write words with the number of jobs each, a line each."""
+    lines = [f"{word}: {n:,} {'job' if n == 1 else 'jobs'}" for word, n in counts.items()]
+    return "\n".join(lines) or "no job has left a record"
 
 
 def versions(source: Source) -> dict[str, str]:
@@ -125,30 +99,71 @@ def _version(name: str) -> str:
         return ""
 
 
-def runtimes(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Add up the time of every rule; a job with several artefacts counts once."""
-    jobs: dict[str, dict[tuple[Any, ...], float]] = {}
-    for record in records:
-        seconds = style.finite(record.get("seconds"))
-        mine = jobs.setdefault(str(record.get("rule", "unknown")), {})
-        if seconds is not None:
-            mine[record.get("key"), record.get("started")] = seconds
-    order = sorted(jobs, key=lambda rule: -sum(jobs[rule].values()))
+def graph(done: Sequence[jobs.Job]) -> Any:
+    """Draw the rules that ran and who fed whom."""
+    if not done:
+        return Note("No job left a record.")
+    found = rulegraph.of(done)
+    svg, width = rulegraph.draw(found)
+    uri = data_uri(svg.encode(), "image/svg+xml")
+    return Drawing(uri, rulegraph.words(found), width, GRAPH)
+
+
+def runtimes(done: Sequence[jobs.Job]) -> Table:
+    """Add up time and memory of every rule."""
+    head = (
+        *("rule", "jobs", "time in all", "median", "longest job", "processors"),
+        *("median memory", "most memory", "code"),
+    )
+    rows = [_cost(cost) for cost in jobs.costs(done)]
+    return Table(head, rows, COSTS, empty="No job left a record.")
+
+
+def _cost(cost: jobs.Cost) -> list[Cell]:
+    spans = (cost.seconds, cost.median_seconds, cost.longest_seconds)
+    return [
+        Cell(cost.rule),
+        Cell(f"{cost.jobs:,}", "number"),
+        *(Cell(style.duration(seconds), "number") for seconds in spans),
+        Cell(style.number(cost.processors, 1), "number"),
+        *(Cell(_memory(mb), "number") for mb in (cost.median_memory_mb, cost.memory_mb)),
+        Cell("\n".join(map(inputs.short, cost.code)) or "n/a", "hash"),
+    ]
+
+
+def _memory(megabytes: float | None) -> str:
+    return "n/a" if megabytes is None else inputs.size(round(megabytes * 1e6))
+
+
+def _config(source: Source) -> list[Any]:
+    config = discreet_tree(source.study.config, source.study.root)
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return [
+        changed(config),
+        Fold("config.yaml with all defaults", text),
+        *(
+            Fold(f"{name}.tsv as read", inputs.listing(source, name))
+            for name in ("volumes", "labels")
+        ),
+    ]
+
+
+def changed(config: Mapping[str, Any]) -> Any:
+    """List the settings that differ from the defaults."""
+    try:
+        found = settings.differences(config)
+    except (Refused, ValueError, TypeError, AttributeError, KeyError):
+        text = "The defaults are not told: the config does not fit this version's schema."
+        return Note(text, "warn")
     rows = [
         [
-            Cell(rule),
-            Cell(str(len(jobs[rule])), "number"),
-            Cell(style.duration(sum(jobs[rule].values())), "number"),
-            Cell(style.duration(max(jobs[rule].values(), default=None)), "number"),
+            Cell(one.key),
+            Cell(
+                settings.said(one.default) if one.has_default else "(must be named)", "wide"
+            ),
+            Cell(settings.said(one.here), "wide strong"),
         ]
-        for rule in order
+        for one in found
     ]
-    head = ["rule", "jobs", "time in all", "longest job"]
-    return Table(head, rows, empty="No job left a record.")
-
-
-def _listing(rows: Sequence[Mapping[str, str]]) -> str:
-    if not rows:
-        return "(no rows)"
-    lines = ["\t".join(rows[0]), *["\t".join(map(str, row.values())) for row in rows]]
-    return "\n".join(lines)
+    caption = "A control differs from what its task trains with; lists are one value."
+    return Table(["setting", "default", "here"], rows, caption, empty="All as by default.")

@@ -12,6 +12,7 @@ from tomoglean import study as studies
 from tomoglean import tables
 from tomoglean.provenance import Refused
 from tomoglean.report import overview, style
+from tomoglean.report.settings import leaves
 from tomoglean.report.sources import Row, Source, discreet, discreet_tree, flat
 from tomoglean.study import Study
 
@@ -121,16 +122,7 @@ def _ids(source: Source, *patterns: str) -> list[str]:
 
 def config(source: Source) -> Facts:
     """Tell every setting by its whole key; lists are one value."""
-    return _leaves(discreet_tree(source.study.config, source.study.root))
-
-
-def _leaves(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not value:
-        return {name: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= _leaves(inner, f"{name}.{key}" if name else str(key))
-    return found
+    return leaves(discreet_tree(source.study.config, source.study.root))
 
 
 def rows(source: Source) -> Facts:
