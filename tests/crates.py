@@ -32,7 +32,8 @@ SCHEMA = (
     "Organization OrganizeAction Person PropertyValue SoftwareApplication "
     "SoftwareSourceCode about actionStatus additionalType affiliation agent "
     "alternateName author contentSize datePublished description encodingFormat "
-    "endTime error exampleOfWork hasPart identifier instrument license mainEntity "
+    "endTime error exampleOfWork hasPart identifier image instrument license "
+    "mainEntity "
     "mentions name object position programmingLanguage propertyID publisher result "
     "softwareRequirements softwareVersion startTime step subjectOf unitCode url value "
     "version workExample "
@@ -42,6 +43,7 @@ WFRUN = "https://w3id.org/ro/terms/workflow-run#"
 TERMS = {
     **{term: f"http://schema.org/{term}" for term in SCHEMA.split()},
     "File": "http://schema.org/MediaObject",
+    "ImageObject": "http://schema.org/ImageObject",
     "conformsTo": "http://purl.org/dc/terms/conformsTo",
     "buildInstructions": "https://codemeta.github.io/terms/buildInstructions",
     "ComputationalWorkflow": BIOSCHEMAS,

@@ -47,7 +47,7 @@ def write(study: Study, *, wanted: Iterable[str] = (), message: str = "") -> Pat
             f"{study.root / 'results' / records.FOLDER}: expected records of jobs, found"
             " none; run snakemake in the study first"
         )
-    copies.write(study)
+    copies.write(study, jobs)
     commit, state = git_state()
     facts = Facts(
         title=study.config.get("about", {}).get("title") or "a study of tomoglean",

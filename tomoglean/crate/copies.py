@@ -1,7 +1,7 @@
-"""What a crate carries along: the workflow, the locks, and the study as it was asked."""
+"""What a crate carries along: workflow, locks, a drawing, the study as it was asked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,10 @@ from pathlib import Path
 import yaml
 
 from tomoglean import provenance
+from tomoglean.crate.records import Job
 from tomoglean.discretion import hide_all
+from tomoglean.report import jobs as jobs_
+from tomoglean.report import rulegraph
 from tomoglean.study import Study
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -19,6 +22,7 @@ README = "README.md"
 CONFIG = f"{FOLDER}/config.yaml"
 TABLES = (f"{FOLDER}/volumes.tsv", f"{FOLDER}/labels.tsv")
 LOCK = f"{FOLDER}/envs/cpu.lock.txt"
+DRAWING = f"{FOLDER}/rules.svg"
 COPIED = ("Snakefile", "rules/*.smk", "workflow/scripts/*.py", "envs/*.lock.txt")
 TEXT = """# Results of tomoglean
 
@@ -41,14 +45,16 @@ class Script:
     meaning: str
 
 
-def write(study: Study) -> None:
+def write(study: Study, jobs: Iterable[Job] = ()) -> None:
     """Copy workflow, locks, config and tables into `results/crate`; folders are hidden.
+
+    The rules of the jobs are drawn beside them.
 
     A file that is there with the same text is left alone, one of an older workflow
     removed.
     """
     folder = study.root / "results" / FOLDER
-    texts = {**_workflow(), **_asked(study)}
+    texts = {**_workflow(), **_asked(study), Path(DRAWING).name: _drawn(jobs)}
     for old in sorted(folder.rglob("*")):
         if old.is_file() and old.relative_to(folder).as_posix() not in texts:
             old.unlink()
@@ -73,6 +79,21 @@ def _asked(study: Study) -> dict[str, str]:
     tables = {"volumes.tsv": study.volumes, "labels.tsv": study.labels}
     texts = {name: _table(hide_all(rows)) for name, rows in tables.items()}
     return {"config.yaml": config, **texts}
+
+
+def _drawn(jobs: Iterable[Job]) -> str:
+    """Draw the rules of the jobs; like the crate, it depends on the records alone."""
+    done = [
+        jobs_.Job(
+            job.rule,
+            job.started,
+            job.seconds,
+            inputs=job.inputs,
+            outputs=list(job.outputs),
+        )
+        for job in jobs
+    ]
+    return rulegraph.draw(rulegraph.of(done))[0]
 
 
 def _table(rows: list[dict[str, str]]) -> str:

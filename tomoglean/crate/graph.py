@@ -30,6 +30,7 @@ from tomoglean.crate.words import (
     id_of_link,
     id_of_package,
     kind_of,
+    kind_of_file,
     media_type,
     records_of,
     ref,
@@ -156,7 +157,7 @@ class _Graph:
             place = self.places[kept.path]
             self.add_file(
                 place,
-                "Dataset" if kept.folder else "File",
+                kind_of_file(kept),
                 exampleOfWork=refs(given.get(place, ())),
                 **about_file(kept),
             )
@@ -278,6 +279,7 @@ class _Graph:
             version=self.facts.commit,
             hasPart=refs(tools),
             step=refs(f"#step/{rule}" for rule in self._rules()),
+            image=ref(copies.DRAWING),
             input=refs(self.parameters.of("workflow", "in")),
             output=refs(self.parameters.of("workflow", "out")),
             connection=refs(id_of_link(*pair) for pair in self.parameters.into("workflow")),

@@ -20,6 +20,7 @@ FORMATS = {
     ".json": "application/json", ".yaml": "application/yaml", ".md": "text/markdown",
     ".mrc": "application/octet-stream", ".py": "text/x-python", ".smk": "text/plain",
     ".txt": "text/plain", ".html": "text/html", ".tif": "image/tiff", ".png": "image/png",
+    ".svg": "image/svg+xml",
 }  # fmt: skip
 PIP = "https://pip.pypa.io/en/stable/reference/requirements-file-format/"
 PROFILES = {
@@ -60,9 +61,18 @@ def about_file(kept: Kept) -> Thing:
         told["description"] = "record of a job"
     if kept.path.endswith(".lock.txt"):
         told["conformsTo"] = ref(PIP)
+    if kept.path == copies.DRAWING:
+        told["description"] = "rules that ran and who fed whom, drawn from the records"
     if kept.path == copies.README:
         told["about"] = ref("./")
     return told
+
+
+def kind_of_file(kept: Kept) -> str | list[str]:
+    """Type of a file or folder; the drawing of the rules is an image too."""
+    if kept.path == copies.DRAWING:
+        return ["File", "ImageObject"]
+    return "Dataset" if kept.folder else "File"
 
 
 def records_of(job: Job) -> list[str]:
