@@ -27,10 +27,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a table: text, how it is set apart (pill, best ...), a small picture."""
+    """One field of a table: text, how it is set apart (pill, best ...), a small picture.
+
+    `value` is the number behind the text, for the tables beside the page.
+    """
 
     text: str
     look: str = ""
+    value: float | None = None
     uri: str = ""
     alt: str = ""
 
@@ -142,6 +146,7 @@ class Card:
     detail: str = ""
     stamps: Sequence[str] = ()
     tone: str = "plain"
+    interval: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import logging
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tomoglean import provenance, volumes
 from tomoglean.report import style
@@ -18,6 +18,7 @@ LOG = logging.getLogger(__name__)
 PACKAGE = Path(__file__).resolve().parents[2]
 USES = ("test", "validate", "", "train")
 Row = dict[str, str]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class Source:
         """Folder of all artefacts."""
         return self.study.root / "results"
 
+    def once(self, name: str, make: Callable[[], Found]) -> Found:
+        """Return what was found before under this name, or find it now."""
+        if name not in self._seen:
+            self._seen[name] = make()
+        found: Found = self._seen[name]
+        return found
+
     def json(self, path: str) -> dict[str, Any]:
         """Read a JSON object below results; an unreadable one counts as empty."""
-        if path not in self._seen:
-            self._seen[path] = self._read_json(path)
-        found: dict[str, Any] = self._seen[path]
-        return found
+        return self.once(path, lambda: self._read_json(path))
 
     def _read_json(self, path: str) -> dict[str, Any]:
         try:
@@ -57,6 +62,9 @@ class Source:
 
     def rows(self, path: str) -> list[Row]:
         """Read a CSV table below results; an unreadable one counts as empty."""
+        return self.once(f"rows of {path}", lambda: self._read_rows(path))
+
+    def _read_rows(self, path: str) -> list[Row]:
         try:
             with open(self.results / path, encoding="utf-8", newline="") as file:
                 return [{k: v or "" for k, v in row.items() if k} for row in _reader(file)]
