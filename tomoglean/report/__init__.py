@@ -8,20 +8,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
 from tomoglean import provenance
 from tomoglean.report import (
+    again,
     averaging,
     detection,
     learning,
+    numbers,
     overview,
     places,
     record,
     semantic,
     slices,
     style,
+    summary,
     surfaces,
 )
 from tomoglean.report.blocks import Card, Note, Section
@@ -85,18 +89,31 @@ def build(study: Study, *, outcome: str, message: str = "") -> Path:
         If the page cannot be written.
     """
     source = Source(study)
+    run = again.last_run(source, outcome)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     text = discreet(message, study.root)
+    closing: list[Any] = safely("summary", lambda: summary.blocks(source, run), BROKEN)
+    parts = sections(source)
+    beside = safely(
+        "numbers",
+        lambda: numbers.beside(
+            source, run, [Section("summary", "Summary", closing), *parts], outcome, made
+        ),
+        Section("numbers", "Numbers as tables", BROKEN),
+    )
     page = _environment().get_template("report.html.j2")
     html = page.render(
         title=study.root.resolve().name,
         outcome=outcome,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        made=made,
         commit=git_state()[0][:10],
+        light=safely("summary", lambda: summary.light(source, outcome, run), None),
         alerts=safely(
             "summary", lambda: overview.alerts(source, outcome, text), list[Note]()
         ),
         cards=safely("summary", lambda: overview.cards(source), list[Card]()),
-        sections=sections(source),
+        closing=closing,
+        sections=[*parts, beside],
         outcome_colours=style.OUTCOME_COLOURS | {"pick": style.ORANGE},
     )
     path = source.results / NAME

@@ -41,7 +41,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that scrolls inside its own box; the first column holds the names."""
+    """A table that scrolls inside its own box; the first column holds the names.
+
+    `name` is that of its file beside the page (from its title or heading if empty), and
+    `shown` how many rows the page has of it (all if 0).
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -49,6 +53,8 @@ class Table:
     stamps: Sequence[str] = ()
     empty: str = "Nothing here yet."
     title: str = ""
+    name: str = ""
+    shown: int = 0
     kind: ClassVar[str] = "table"
 
 
@@ -135,6 +141,26 @@ class Fold:
     title: str
     text: str
     kind: ClassVar[str] = "fold"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Lines to be copied into a shell, and what they leave open."""
+
+    title: str
+    text: str
+    caption: str = ""
+    kind: ClassVar[str] = "command"
+
+
+@dataclass(frozen=True)
+class Light:
+    """The state of all in one colour (good, warn, bad), its word, and counts with tones."""
+
+    tone: str
+    word: str
+    text: str
+    counts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

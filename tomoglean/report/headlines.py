@@ -11,8 +11,8 @@ from tomoglean.report.sources import Row, Source
 from tomoglean.report.style import finite, number
 from tomoglean.study import slice_numbers
 
-OVER_VOLUMES = "95 % over volumes (bootstrap)"
-FROM_COUNTS = "95 % from counts (Wilson)"
+OVER_VOLUMES = "bootstrap over volumes"
+FROM_COUNTS = "Wilson, from counts"
 MEAN = "mean"
 NOTHING = "nothing scored yet"
 
@@ -59,7 +59,7 @@ class Figure:
         """The interval in words, or why there is none."""
         if self.bounds is None:
             return self.how
-        return f"{intervals.told(self.bounds, self.digits)}, {self.how}"
+        return f"95 % {intervals.told(self.bounds, self.digits)} ({self.how})"
 
     def row(self) -> dict[str, Any]:
         """Return the figure as one row of a table."""

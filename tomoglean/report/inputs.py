@@ -117,7 +117,7 @@ def _histogram(source: Source, facts: Facts) -> Cell:
         return Cell("not converted")
     uri = histograms.draw(counts, low, high)
     alt = f"histogram of {facts['volume']}, grey values {low:g} to {high:g}"
-    return Cell("", "", uri, alt)
+    return Cell("", uri=uri, alt=alt)
 
 
 def _sampled(path: Path, low: float, high: float) -> np.ndarray[Any, Any] | None:

@@ -14,8 +14,8 @@ from tomoglean.report.style import finite
 VERDICTS = {"ok": "good", "warning": "warn", "refused": "bad"}
 STATES = {"done": "good", "failed": "bad", "refused": "bad", "running": "warn"}
 HEAD = (
-    *("volume", "verdict", "shape (z, y, x)", "voxel", "used for", "state", "score"),
-    *("found", "notes"),
+    *("volume", "state", "check", "z × y × x, voxel", "used for", "score", "found"),
+    "notes",
 )
 FACTS = {"volume", "task", "voxel_um", "classes", "reasons"}
 SCORED = {"iou": "IoU", "dice": "Dice"}
@@ -28,7 +28,12 @@ def volumes_table(source: Source) -> Section:
         _cells([row for row in found if row["volume"] == volume["volume"]])
         for volume in source.study.volumes
     ]
-    table = Table(HEAD, rows, empty="volumes.tsv has no row yet: add one per volume.")
+    last = None if any(row[-1].text for row in rows) else -1
+    table = Table(
+        HEAD[:last],
+        [row[:last] for row in rows],
+        empty="volumes.tsv has no row yet: add one per volume.",
+    )
     return Section("volumes", "Volumes", [table])
 
 
@@ -157,13 +162,14 @@ def _cells(rows: list[dict[str, Any]]) -> list[Cell]:
     found = [line for row in tasks for line in _found_words(row)]
     shape = [first[f"shape_{axis}"] for axis in "zyx"]
     edges = [first[f"voxel_{axis}_nm"] for axis in "zyx"]
+    size = " × ".join(f"{n:.0f}" for n in shape if n is not None) or "n/a"
+    edge = voxel([edge for edge in edges if edge is not None])
     return [
         Cell(first["volume"] + ("\nsimulated" if first["simulated"] else "")),
-        Cell(first["verdict"], f"pill {VERDICTS.get(first['verdict'], '')}"),
-        Cell(" × ".join(f"{n:.0f}" for n in shape if n is not None) or "n/a", "number"),
-        Cell(voxel([edge for edge in edges if edge is not None]), "number"),
-        Cell("\n".join(used), "keep"),
         Cell(first["state"], f"pill {STATES.get(first['state'], '')}"),
+        Cell(first["verdict"], f"pill {VERDICTS.get(first['verdict'], '')}"),
+        Cell(f"{size}\n{edge}", "keep"),
+        Cell("\n".join(used), "keep"),
         Cell("\n".join(scores) or "not scored", "keep"),
         Cell("\n".join(found) or "nothing yet", "keep"),
         Cell(_notes(first), "wide"),
@@ -185,7 +191,7 @@ def _score_words(row: Mapping[str, Any]) -> str:
     known = {told: row.get(key) for key, told in SCORED.items()}
     told = [f"{name} {style.number(v)}" for name, v in known.items() if v is not None]
     which = "mean " if row.get("class") == "mean" else ""
-    return f"{which}{', '.join(told)}" if told else ""
+    return "\n".join(f"{which}{one}" for one in told)
 
 
 def _found_words(row: Mapping[str, Any]) -> list[str]:

@@ -190,16 +190,19 @@ def attributes(path: Path) -> dict[str, Any]:
 
 def git_state() -> tuple[str, str]:
     """Return the commit of the checkout and whether files differ from it."""
-    git = shutil.which("git")
-    if git is None or not (PACKAGE / ".git").exists():
+    commit = git("rev-parse", "HEAD")
+    if not commit:
         return "unknown", "no git checkout"
-    commit = _git(git, "rev-parse", "HEAD")
-    changes = _git(git, "status", "--porcelain", "--untracked-files=no")
-    return commit or "unknown", "with local changes" if changes else "clean"
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return commit, "with local changes" if changes else "clean"
 
 
-def _git(git: str, *words: str) -> str:
-    command = [git, "-C", str(PACKAGE), *words]
+def git(*words: str) -> str:
+    """Ask git about the checkout; nothing where there is no git or no checkout."""
+    program = shutil.which("git")
+    if program is None or not (PACKAGE / ".git").exists():
+        return ""
+    command = [program, "-C", str(PACKAGE), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words, found executable
     return done.stdout.strip()
 
