@@ -16,6 +16,7 @@ from tomoglean import provenance
 from tomoglean.report import (
     again,
     averaging,
+    budget,
     detection,
     learning,
     numbers,
@@ -94,6 +95,7 @@ def build(study: Study, *, outcome: str, message: str = "") -> Path:
     text = discreet(message, study.root)
     closing: list[Any] = safely("summary", lambda: summary.blocks(source, run), BROKEN)
     parts = sections(source)
+    parts = safely("budget", partial(budget.keep, parts), parts)
     beside = safely(
         "numbers",
         lambda: numbers.beside(
