@@ -113,13 +113,28 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class ColourBar:
+    """What the colours of a map mean: colours from low to high, and their values."""
+
+    text: str
+    low: str
+    high: str
+    colours: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Panels:
-    """Pictures of one place side by side, with the colours they use."""
+    """Pictures of one place side by side, with the colours they use.
+
+    `columns` pictures stand in a row; 0 is as many as there are, at most four.
+    """
 
     title: str
     frames: Sequence[Frame]
     caption: str = ""
     legend: Mapping[str, str] = field(default_factory=dict)
+    columns: int = 0
+    bars: Sequence[ColourBar] = ()
     kind: ClassVar[str] = "panels"
 
 
