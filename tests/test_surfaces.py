@@ -157,9 +157,14 @@ def test_glass_hides_nothing():
 
 def test_an_empty_scene_is_the_box_alone():
     shown = rendering.draw([], (10.0, 20.0, 30.0))
-    assert shown.shape == (rendering.HEIGHT_PX, rendering.WIDTH_PX, 3)
     assert shown.min() < 200
     assert (shown == 255).all(axis=2).mean() > 0.9
+
+
+def test_a_picture_is_as_tall_as_its_box():
+    flat, tall = (rendering.draw([], (z, 20.0, 30.0)) for z in (2.0, 30.0))
+    assert flat.shape[0] < tall.shape[0]
+    assert flat.shape[1] == tall.shape[1] == rendering.WIDTH_PX
 
 
 def test_the_same_scene_is_the_same_picture():
@@ -321,4 +326,4 @@ def test_volumes_that_only_train_give_way_and_are_named(source):
     source.study.labels.append(labels)
     told = [note.text for note in surfaces.segments(source, "bone")]
     assert len(told) == surfaces.MOST_VOLUMES + 1
-    assert told[-1] == "Not drawn in space, to keep the page light: v6, v0."
+    assert told[-1] == "Not drawn in space, to keep the page light: v5, v0."

@@ -19,7 +19,7 @@ from tomoglean.report import style
 from tomoglean.report.figures import Bytes
 from tomoglean.report.meshes import Floats, Mesh, Triple
 
-WIDTH_PX, HEIGHT_PX = 600, 520
+WIDTH_PX, HEIGHTS_PX = 600, (240, 620)
 FINER = 2
 MARGIN = 0.1
 LIGHT = (-0.4, 0.7, 0.6)
@@ -51,21 +51,23 @@ def draw(meshes: Sequence[Mesh], size_nm: Triple, view: View = SIDE) -> Bytes:
         Red, green, blue, uint8.
     """
     turn = axes_of(view)
-    figure = Figure(figsize=(WIDTH_PX / 100, HEIGHT_PX / 100), dpi=100 * FINER)
+    corners = _corners(size_nm) @ turn.T
+    span = np.ptp(corners[:, :2], axis=0)
+    height_px = int(np.clip(round(WIDTH_PX * span[1] / span[0]), *HEIGHTS_PX))
+    figure = Figure(figsize=(WIDTH_PX / 100, height_px / 100), dpi=100 * FINER)
     canvas = FigureCanvasAgg(figure)
     figure.set_facecolor("white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
-    corners = _corners(size_nm) @ turn.T
     _lines(axes, corners, back=True)
     _paint(axes, meshes, turn)
     _lines(axes, corners, back=False)
-    _fit(axes, corners)
+    _fit(axes, corners, height_px)
     _lengths(axes, corners, size_nm, view)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     finer = Image.fromarray(pixels[..., :3])
-    return np.asarray(finer.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BOX))
+    return np.asarray(finer.resize((WIDTH_PX, height_px), Image.Resampling.BOX))
 
 
 def axes_of(view: View) -> Floats:
@@ -187,12 +189,12 @@ def _lines(axes: Axes, corners: Floats, *, back: bool) -> None:
     )
 
 
-def _fit(axes: Axes, corners: Floats) -> None:
+def _fit(axes: Axes, corners: Floats, height_px: int) -> None:
     low, high = corners[:, :2].min(axis=0), corners[:, :2].max(axis=0)
     middle, span = (low + high) / 2, high - low
-    half = (0.5 + MARGIN) * max(span[0] / WIDTH_PX, span[1] / HEIGHT_PX)
+    half = (0.5 + MARGIN) * max(span[0] / WIDTH_PX, span[1] / height_px)
     axes.set_xlim(middle[0] - half * WIDTH_PX, middle[0] + half * WIDTH_PX)
-    axes.set_ylim(middle[1] - half * HEIGHT_PX, middle[1] + half * HEIGHT_PX)
+    axes.set_ylim(middle[1] - half * height_px, middle[1] + half * height_px)
 
 
 def _lengths(axes: Axes, corners: Floats, size_nm: Triple, view: View) -> None:
@@ -212,7 +214,7 @@ def _lengths(axes: Axes, corners: Floats, size_nm: Triple, view: View) -> None:
             (a + b) / 2,
             xytext=tuple(away * 13),
             textcoords="offset points",
-            rotation=(angle + 90) % 180 - 90,
+            rotation=(angle + 89) % 180 - 89,
             ha="center",
             va="center",
             fontsize=12,

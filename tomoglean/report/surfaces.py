@@ -17,7 +17,7 @@ from tomoglean.report.places import of_volume
 from tomoglean.report.sources import Row, Source, numbers
 
 LOG = logging.getLogger(__name__)
-MOST_VOLUMES = 5
+MOST_VOLUMES = 4
 MOST_MARKS = 400
 MARK_NM = 9.0
 MARK_SHARE = 0.02
