@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tomoglean.report import style
 from tomoglean.report.figures import data_uri
@@ -138,7 +138,11 @@ def lines(
     levels: Mapping[str, float] | None = None,
     points: Mapping[str, tuple[float, float]] | None = None,
     invert: bool = False,
+    x_range: Range | None = None,
     y_range: Range | None = None,
+    inks: Sequence[str] = style.LINE_COLOURS,
+    diagonal: bool = False,
+    log: bool = False,
     size_inch: tuple[float, float] = SIZE_INCH,
 ) -> str:
     """Draw named curves over one another.
@@ -157,15 +161,23 @@ def lines(
         A point to stand out on a curve, by the curve's name (its working point).
     invert
         Show 1/x on the axis: spatial frequency as the length it stands for.
-    y_range
-        Where y starts and ends.
+    x_range, y_range
+        Where x and y start and end.
+    inks
+        Colours of the curves, in their order.
+    diagonal
+        Whether to draw y = x from 0 to 1.
+    log
+        Whether y is a scale of ratios.
     size_inch
         Width and height.
     """
 
     def paint(axes: Axes) -> None:
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=style.MUTED, lw=0.9, linestyle="--")
         for place, (name, (x, y)) in enumerate(curves.items()):
-            ink = style.LINE_COLOURS[place % len(style.LINE_COLOURS)]
+            ink = inks[place % len(inks)]
             dash = ("-", "--", "-.", ":")[place % 4]
             axes.plot(x, y, color=ink, linestyle=dash, label=style.words(name), **_dot(y))
             if points and name in points:
@@ -174,17 +186,21 @@ def lines(
             axes.axhline(level, color=style.MUTED, linewidth=0.9, linestyle=":")
             axes.annotate(
                 name,
-                (1.0, level),
+                (0.0, level),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
+                xytext=(4, 2),
                 textcoords="offset points",
-                ha="right",
                 fontsize=8,
                 color=style.MUTED,
             )
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         if unit_range:
             axes.set_ylim(-0.03, 1.03)
+        if x_range:
+            axes.set_xlim(*x_range)
         if y_range:
             axes.set_ylim(*y_range)
         if invert:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tomoglean.report import style
+from tomoglean.report import calibration, quality, style
 from tomoglean.report.blocks import Cell, Note, Table
+from tomoglean.report.quality import MEAN, POOLED
 from tomoglean.report.sources import Row, Source, flat
 
 FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
@@ -13,7 +14,6 @@ COUNTED = (
     "Shares count every voxel of a volume as the final round labels it, whatever surrounds "
     "the sample too."
 )
-POOLED, MEAN = "pooled", "mean"
 USES = {
     "test": "volumes that served neither training nor stopping",
     "validate": "validation volumes, which also stopped the training",
@@ -58,12 +58,22 @@ def proof(source: Source, task: str) -> list[Any]:
         f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class"
         f"{background}; {brackets}best of a column in bold."
     )
-    tables = [
-        scores_table(source, task, shown, column, told)
+    known = [
+        column
         for column in FIGURES
         if any(style.finite(row.get(column)) is not None for row in shown)
     ]
-    return [*tables, *gap(source, task), *confusion(source, task, use)]
+    tables = [scores_table(source, task, shown, column, told) for column in known]
+    judged = [row for row in rows if row.get("use") == use]
+    names = list(dict.fromkeys(row.get("volume", "") for row in judged))
+    return [
+        *tables[:1],
+        *quality.by_class(source, task, judged),
+        *tables[1:],
+        *gap(source, task),
+        *quality.confusion(source, task, use),
+        *calibration.of_voxels(source, task, [n for n in names if n != POOLED]),
+    ]
 
 
 def kept_apart(source: Source, task: str, use: str) -> str:
@@ -138,32 +148,6 @@ def gap(source: Source, task: str) -> list[Any]:
     if share < 0:
         return [Note(f"{told} Negative: it did worse than that control.", "warn")]
     return [Note(told)]
-
-
-def confusion(source: Source, task: str, use: str) -> list[Any]:
-    """Return where the voxels of each true class went in the final round."""
-    rows = source.rows(f"evaluated/{task}/confusion.csv")
-    rows = [r for r in rows if r.get("use") == use and r.get("method") == "final"]
-    if not rows:
-        return []
-    predicted = list(dict.fromkeys(row.get("predicted", "") for row in rows))
-    share = {(r.get("truth"), r.get("predicted")): r.get("share_of_truth") for r in rows}
-    body = [
-        [
-            Cell(style.words(true)),
-            *[_percent(share.get((true, name))) for name in predicted],
-        ]
-        for true in dict.fromkeys(row.get("truth", "") for row in rows)
-    ]
-    head = ["truth", *map(style.words, predicted)]
-    caption = "Final round: percent of each true class (a row) by predicted class."
-    title = "Where the voxels of each class went"
-    return [Table(head, body, caption, source.stamps(task), title=title)]
-
-
-def _percent(value: Any) -> Cell:
-    found = style.finite(value)
-    return Cell("n/a" if found is None else f"{100 * found:.1f}", "number")
 
 
 def quantities(source: Source, task: str) -> list[Any]:
