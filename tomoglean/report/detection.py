@@ -26,6 +26,10 @@ FIGURES = {
     "fp_per_tp": "FP per TP",
     "average_precision": "average precision",
 }
+SHARES = {
+    "precision": (("tp",), ("tp", "fp")),
+    "recall": (("tp",), ("tp", "fn")),
+}
 AXES = {
     "recall": "recall (share of true complexes found)",
     "precision": "precision (share of picks that are true)",
@@ -78,7 +82,10 @@ def _interval_words(rounds: Mapping[str, Any], use: str) -> str:
     figures_ = [found.get(use) or {} for found in rounds.values()]
     count = max((figure.get("tomograms") or 0 for figure in figures_), default=0)
     known = [v for figure in figures_ for v in (figure.get("intervals") or {}).values()]
-    told = f"Second lines: 95 % intervals over the {count} volumes (bootstrap)."
+    told = (
+        f"Second lines: 95 % intervals over the {count} volumes (bootstrap); *: after "
+        "Wilson from the counts, as all volumes agree."
+    )
     few = f"No intervals: {count} volumes, 3 are needed to draw from."
     return told if any(known) else few.replace(" 1 volumes", " 1 volume")
 
@@ -102,10 +109,14 @@ def _rates_row(name: str, found: Mapping[str, Any], use: str) -> list[Cell]:
 
 def _rate(figure: Mapping[str, Any], name: str) -> str:
     text = style.number(figure.get(name), 2)
-    interval = (figure.get("intervals") or {}).get(name)
-    if not interval:
+    low, high = map(style.finite, (figure.get("intervals") or {}).get(name) or (None, None))
+    if low is None or high is None:
         return text
-    return f"{text}\n{style.number(interval[0], 2)} to {style.number(interval[1], 2)}"
+    mark = ""
+    if low == high and name in SHARES:
+        part, whole = (sum(figure.get(key) or 0 for key in keys) for keys in SHARES[name])
+        (low, high), mark = calibration.wilson(part, whole), " *"
+    return f"{text}\n{low:.2f} to {high:.2f}{mark}"
 
 
 def _count(value: Any) -> str:
