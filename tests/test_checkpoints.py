@@ -99,8 +99,22 @@ def patches(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(slices, tmp_path_factory):
-    return results(attempt(tmp_path_factory.mktemp("whole") / "w", *slices, **SOFT))
+def observed(slices, tmp_path_factory):
+    """Return what an undisturbed training made, and the loss of each of its steps."""
+    losses = []
+
+    def tell(*_, loss=None, **__):
+        losses.extend([] if loss is None else [loss])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.progress, "tell", tell)
+        files = attempt(tmp_path_factory.mktemp("whole") / "w", *slices, **SOFT)
+    return results(files), losses
+
+
+@pytest.fixture(scope="module")
+def undisturbed(observed):
+    return observed[0]
 
 
 # -- the same bits -------------------------------------------------------------------
@@ -144,6 +158,12 @@ def test_it_tells_where_it_was_saved(disturbed):
 
 def test_a_training_broken_off_twice_ends_with_the_same_bits(disturbed, undisturbed):
     assert results(outputs(disturbed[0])) == undisturbed
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_steps(observed):
+    (_, _, rows), losses = observed
+    means = np.reshape(losses, (3, 3)).mean(axis=1)
+    assert [float(row["loss"]) for row in rows] == pytest.approx(means, abs=1e-6)
 
 
 @pytest.mark.usefixtures("nothing_is_learnt")
@@ -272,7 +292,7 @@ def test_signals_are_left_as_they_were(tmp_path):
 @pytest.fixture
 def checkpoint():
     rng = np.random.default_rng(0)
-    facts = {"key": KEY, "epoch": 2, "step": 7, "loss": float("nan"), "best": -np.inf}
+    facts = {"key": KEY, "epoch": 2, "step": 7, "loss_sum": 0.1, "best": -np.inf}
     arrays = {
         "network": [rng.random((3, 4), np.float32), np.arange(2, dtype=np.uint32)],
         "optimizer": [np.asarray(5)],

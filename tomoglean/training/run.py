@@ -41,8 +41,8 @@ class Progress:
     ----------
     epoch, step
         Epochs done; steps done of the next one.
-    loss
-        Loss of the latest step.
+    loss_sum
+        Sum of the losses of these steps.
     ended
         Whether there is nothing left to learn.
     best_epoch, best_key
@@ -57,7 +57,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    loss: float = math.nan
+    loss_sum: float = 0.0
     ended: bool = False
     best_epoch: int = 0
     best_key: tuple[float, float] = WORST
@@ -125,10 +125,10 @@ class Run:
         whole, done = self.settings.epochs * self.steps, at.epoch * self.steps
         progress.tell("train", done + at.step, whole, unit="steps")
         for images, labels in ahead(make, self.steps, at.step):
-            at.loss = float(self.learner.train_on_batch(images, labels))
-            at.step += 1
-            progress.tell("train", done + at.step, whole, unit="steps", loss=at.loss)
-            if not math.isfinite(at.loss):
+            loss = float(self.learner.train_on_batch(images, labels))
+            at.step, at.loss_sum = at.step + 1, at.loss_sum + loss
+            progress.tell("train", done + at.step, whole, unit="steps", loss=loss)
+            if not math.isfinite(loss):
                 self.refuse("loss")
             self.keeper.after_step(self.state)
         if not store.is_finite(self.model):
@@ -148,6 +148,7 @@ class Run:
         at = self.at
         at.epoch, at.step = at.epoch + 1, 0
         self.note(found, curve)
+        at.loss_sum = 0.0
         if self.is_better(found):
             at.best_epoch, self.best = at.epoch, weights
         patience = self.settings.patience
@@ -189,7 +190,7 @@ class Run:
         row: dict[str, Any] = {
             "epoch": self.at.epoch,
             "step": self.at.epoch * self.steps,
-            "loss": round(self.at.loss, 6),
+            "loss": round(self.at.loss_sum / self.steps, 6),
         }
         for name in ("val_loss", *metrics):
             value = found.get(name)
