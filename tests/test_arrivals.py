@@ -11,7 +11,16 @@ import pytest
 import yaml
 from planner import Planner
 
-from tomoglean import arrivals, preflight, provenance, running, study, tables, watching
+from tomoglean import (
+    arrivals,
+    holders,
+    preflight,
+    provenance,
+    running,
+    study,
+    tables,
+    watching,
+)
 from tomoglean.provenance import Refused
 from tomoglean.report import overview
 from tomoglean.report.sources import Source
@@ -380,8 +389,8 @@ def test_a_study_that_another_run_holds_is_tried_again(home, monkeypatch, caplog
             other.release()
         return read(root)
 
-    read = running.read
-    monkeypatch.setattr(running, "read", held_twice)
+    read = holders.read
+    monkeypatch.setattr(holders, "read", held_twice)
     made = watched(home, monkeypatch, lambda _module: 0, "aaaa")
     assert [words[0] for words in made] == ["snakemake", "tomoglean"]
     assert caplog.text.count("holds this study; trying again") == 1

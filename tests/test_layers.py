@@ -32,6 +32,7 @@ LAYERS = [
         *("chunks", "steps", "parts", "running", "leftovers", "codebook", "devices"),
         "keys",
     },
+    {"holders"},
     {"blocks", "queues", "processes"},
     {
         *("provenance", "fingerprint", "costs", "progress", "discretion", "logs"),

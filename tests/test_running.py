@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 
 import pytest
 
-from tomoglean import processes, provenance, queues, running
+from tomoglean import holders, processes, provenance, queues, running
 from tomoglean.__main__ import main
 from tomoglean.provenance import Refused
 
@@ -62,8 +63,8 @@ def another(*words, cwd=None):
 
 def held(study, **facts):
     """Note a holder: this process with other facts."""
-    holder = dataclasses.replace(running.Holder.here(), **facts)
-    provenance.write_json(dataclasses.asdict(holder), study / running.HOLDER)
+    holder = dataclasses.replace(holders.Holder.here(), **facts)
+    provenance.write_json(dataclasses.asdict(holder), study / holders.HOLDER)
     return holder
 
 
@@ -82,9 +83,9 @@ def dead(study, *runs):
 
 def test_a_run_holds_its_study_until_it_gives_it_back(study):
     hold = running.Hold(study)
-    assert running.read(study).process == os.getpid()
+    assert holders.read(study).process == os.getpid()
     hold.release()
-    assert running.read(study) is None
+    assert holders.read(study) is None
 
 
 def test_a_second_run_is_refused_and_told_who_holds(study):
@@ -93,7 +94,7 @@ def test_a_second_run_is_refused_and_told_who_holds(study):
         with pytest.raises(Refused) as refusal:
             running.Hold(study)
     text = str(refusal.value)
-    holder = running.Holder.here()
+    holder = holders.Holder.here()
     for fact in (str(study), holder.host, f"process {process.pid}", holder.user, "since"):
         assert fact in text
     assert "\n" not in text
@@ -104,7 +105,7 @@ def test_a_refused_run_leaves_the_holder_alone(study):
         holder = held_by_process(study, process.pid)
         with pytest.raises(Refused):
             running.Hold(study)
-        assert running.read(study) == holder
+        assert holders.read(study) == holder
 
 
 def test_a_killed_run_holds_nothing(study):
@@ -141,14 +142,14 @@ def test_a_stopped_run_still_holds(study):
     ("facts", "ago_s", "alive"),
     [
         ({"host": "elsewhere"}, 10, True),
-        ({"host": "elsewhere"}, running.SILENT_S + 10, False),
+        ({"host": "elsewhere"}, holders.SILENT_S + 10, False),
         ({"space": "a container"}, 10, True),
     ],
 )
 def test_a_run_elsewhere_is_known_by_its_heartbeat(study, facts, ago_s, alive):
     holder = held(study, **facts)
     then = time.time() - ago_s
-    os.utime(study / running.HOLDER, (then, then))
+    os.utime(study / holders.HOLDER, (then, then))
     assert holder.is_alive(study) is alive
 
 
@@ -170,16 +171,16 @@ def test_a_slurm_that_hides_the_jobs_of_others_ends_no_run_of_theirs(study, slur
 
 def test_a_run_elsewhere_that_has_just_given_its_study_back_is_over(study):
     holder = held(study, host="elsewhere")
-    (study / running.HOLDER).unlink()
+    (study / holders.HOLDER).unlink()
     assert not holder.is_alive(study)
 
 
-@pytest.mark.parametrize(("ago_s", "alive"), [(10, True), (running.SILENT_S + 10, False)])
+@pytest.mark.parametrize(("ago_s", "alive"), [(10, True), (holders.SILENT_S + 10, False)])
 def test_where_one_may_only_read_the_own_clock_counts(study, monkeypatch, ago_s, alive):
     holder = held(study, host="elsewhere")
     then = time.time() - ago_s
-    os.utime(study / running.HOLDER, (then, then))
-    monkeypatch.setattr(running.Path, "touch", forbidden)
+    os.utime(study / holders.HOLDER, (then, then))
+    monkeypatch.setattr(holders.Path, "touch", forbidden)
     assert holder.is_alive(study) is alive
 
 
@@ -189,12 +190,12 @@ def forbidden(*_, **__):
 
 def test_a_run_knows_the_job_it_is_in(study, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    assert running.Holder.here().inside == "77"
+    assert holders.Holder.here().inside == "77"
 
 
 def test_a_damaged_note_is_refused_with_what_to_do(study):
     (study / ".tomoglean").mkdir()
-    (study / running.HOLDER).write_text("{")
+    (study / holders.HOLDER).write_text("{")
     with pytest.raises(Refused, match="delete it"):
         running.Hold(study)
 
@@ -219,6 +220,67 @@ def test_of_many_that_start_at_once_one_holds(study):
     for start in starts:
         start.communicate()
     assert sorted(said) == ["held"] + ["refused"] * 5
+
+
+def test_two_that_start_on_machines_without_locks_are_kept_apart(study):
+    """The other is between looking and writing; then it holds the study."""
+    starting = start(study, host="elsewhere")
+    other = held(study, host="elsewhere")
+    threading.Timer(0.3, starting.unlink).start()
+    before = time.monotonic()
+    with pytest.raises(Refused, match="found that of"):
+        running.Hold(study)
+    assert time.monotonic() - before > 0.2
+    assert holders.read(study) == other
+
+
+def start(study, **facts):
+    """Leave what a run has while it starts: this process with other facts."""
+    path = study / running.STARTING
+    path.parent.mkdir(exist_ok=True)
+    holder = dataclasses.replace(holders.Holder.here(), **facts)
+    path.write_text(json.dumps(dataclasses.asdict(holder)))
+    return path
+
+
+def test_a_start_that_was_broken_off_here_is_seen_at_once(study, monkeypatch):
+    with another() as process:
+        start(study, process=process.pid, born=processes.born(process.pid))
+    monkeypatch.setattr(running, "PATIENCE_S", 0)
+    running.Hold(study).release()
+    assert not (study / running.STARTING).exists()
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]"])
+def test_a_start_that_was_broken_off_elsewhere_is_known_by_its_age(
+    study, monkeypatch, text
+):
+    path = start(study, host="elsewhere")
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(running, "PATIENCE_S", 0)
+    with pytest.raises(Refused, match="still at it; if it is dead, delete"):
+        running.Hold(study)
+    then = time.time() - running.STALE_S - 10
+    os.utime(path, (then, then))
+    monkeypatch.setattr(running, "PATIENCE_S", 10)
+    running.Hold(study).release()
+
+
+def test_a_run_whose_start_another_took_over_goes_no_further(study, monkeypatch):
+    monkeypatch.setattr(
+        holders, "write", lambda *_: start(study, host="elsewhere", process=1)
+    )
+    with pytest.raises(Refused, match="began together with this"):
+        running.Hold(study)
+    assert (study / running.STARTING).exists()
+
+
+@pytest.mark.parametrize("place", ["mkdir", "open"])
+def test_a_study_of_somebody_else_is_refused_with_a_line(study, monkeypatch, place):
+    monkeypatch.setattr(running.Path, place, forbidden)
+    with pytest.raises(Refused, match=r"\.tomoglean: expected a folder .*Permission"):
+        running.Hold(study)
 
 
 # -- the heart -------------------------------------------------------------------------
@@ -250,8 +312,8 @@ def until(what, patience_s=20):
 
 def test_a_run_shows_that_it_lives(study, quick):
     hold = running.Hold(study)
-    os.utime(study / running.HOLDER, (1, 1))
-    until(lambda: (study / running.HOLDER).stat().st_mtime > 1)
+    os.utime(study / holders.HOLDER, (1, 1))
+    until(lambda: (study / holders.HOLDER).stat().st_mtime > 1)
     hold.release()
 
 
@@ -260,7 +322,7 @@ def test_a_run_that_was_taken_over_submits_nothing_more(study, quick, terminated
     other = held(study, host="elsewhere")
     until(lambda: terminated)
     hold.release()
-    assert running.read(study) == other
+    assert holders.read(study) == other
 
 
 # -- dead runs and their jobs ----------------------------------------------------------
@@ -291,7 +353,7 @@ def test_what_could_not_be_ended_is_still_owed_by_the_next(study, slurm):
     (slurm / "silent").touch()
     with pytest.raises(Refused, match="no controller"):
         running.Hold(study, "new")
-    assert set(running.read(study).runs) == {"old", "new"}
+    assert set(holders.read(study).runs) == {"old", "new"}
 
 
 def test_where_there_is_no_slurm_old_jobs_are_not_forgotten(study, monkeypatch):
@@ -312,7 +374,7 @@ def test_a_run_leaves_no_job_behind(study, slurm):
     (slurm / "jobs").write_text("9|PENDING|0:00|2:00|(None)|rule_convert_wildcards_a\n")
     hold.release()
     assert (slurm / "cancelled").read_text() == "9\n"
-    assert running.read(study) is None
+    assert holders.read(study) is None
 
 
 def test_a_run_with_jobs_that_stay_keeps_its_study(study, slurm):
@@ -321,7 +383,7 @@ def test_a_run_with_jobs_that_stay_keeps_its_study(study, slurm):
     (slurm / "stuck").touch()
     with pytest.raises(Refused):
         hold.release(patience_s=0)
-    assert running.read(study).runs == ("mine",)
+    assert holders.read(study).runs == ("mine",)
 
 
 def test_scripts_of_a_dead_local_run_are_ended_and_no_others(study, tmp_path):
@@ -373,7 +435,7 @@ def test_cancel_ends_the_jobs_of_a_dead_run(study, slurm):
     (slurm / "jobs").write_text("7|RUNNING|1:00|2:00|node1|rule_train\n")
     assert "1 jobs" in running.cancel(study)
     assert (slurm / "cancelled").read_text() == "7\n"
-    assert running.read(study) is None
+    assert holders.read(study) is None
 
 
 RUN = """
@@ -408,12 +470,12 @@ def test_cancel_kills_a_head_that_waits_for_ever(study, slurm):
         run.stdout.readline()
         assert "ended the run" in running.cancel(study, patience_s=0.5)
         assert run.wait() == -signal.SIGKILL
-    assert running.read(study) is None
+    assert holders.read(study) is None
 
 
 def test_a_request_to_end_another_run_is_not_ours(study, quick, terminated):
     hold = running.Hold(study)
-    request = study / running.HOLDER.with_suffix(".end")
+    request = study / holders.HOLDER.with_suffix(".end")
     provenance.write_json(["elsewhere", 1, "yesterday"], request)
     until(lambda: not request.exists())
     hold.release()
@@ -479,6 +541,6 @@ def test_a_process_that_ignores_the_signal_is_told(tmp_path):
 
 def test_the_note_is_plain_json(study):
     hold = running.Hold(study)
-    facts = json.loads((study / running.HOLDER).read_text())
+    facts = json.loads((study / holders.HOLDER).read_text())
     assert facts["process"] == os.getpid()
     hold.release()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from test_running import another, dead, held_by_process, until
 
-from tomoglean import processes, provenance, running, standing
+from tomoglean import holders, processes, provenance, queues, running, standing
 from tomoglean.__main__ import main
 from workflow import ROOT, write_study
 
@@ -92,7 +92,7 @@ def test_a_job_runs_as_long_as_a_process_has_its_log(study):
 
 
 def queued(state, name):
-    return running.queues.Job("12", state, "1:02", "2:00", "node1", f"train bone_{name}")
+    return queues.Job("12", state, "1:02", "2:00", "node1", f"train bone_{name}")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_from_another_machine_a_job_runs_as_long_as_its_head(study):
     with another() as process:
         holder = held_by_process(study, process.pid)
         facts = {**holder.__dict__, "host": "elsewhere"}
-        provenance.write_json(facts, study / running.HOLDER)
+        provenance.write_json(facts, study / holders.HOLDER)
         assert states(study) == {"a": "running"}
-        os.utime(study / running.HOLDER, (1, 1))
+        os.utime(study / holders.HOLDER, (1, 1))
         assert states(study) == {"a": "failed"}
 
 
@@ -290,4 +290,4 @@ def test_a_note_that_cannot_be_taken_ends_no_run(study):
 
     running.Hold(study, note=note).release()
     assert taken == [1]
-    assert running.read(study) is None
+    assert holders.read(study) is None

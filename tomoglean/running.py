@@ -7,107 +7,25 @@ and goes on.
 """
 
 import contextlib
-import fcntl
-import getpass
-import math
+import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from tomoglean import processes, provenance, queues
+from tomoglean import holders, processes, provenance, queues
+from tomoglean.holders import HOLDER, Holder
 from tomoglean.provenance import Refused
 
-HOLDER = Path(".tomoglean/run.json")
-SILENT_S = 600
+STARTING = Path(".tomoglean/run.starting")
+STALE_S = 150
 BEAT_S = 30.0
 LOOK_S = 2.0
 PATIENCE_S = 300
-
-
-@dataclass(frozen=True)
-class Holder:
-    """The run that holds a study.
-
-    Parameters
-    ----------
-    host, space, boot
-        The machine, its process namespace and its start: where `process` means anything.
-    process, born
-        The process and its start in clock ticks, as numbers are used again.
-    user, since
-        Who started it and when, in local time.
-    runs
-        Names of the SLURM jobs that are its own, or that it still has to end.
-    inside
-        The SLURM job that the run itself is in, if any.
-    """
-
-    host: str
-    space: str
-    boot: str
-    process: int
-    born: str
-    user: str
-    since: str
-    runs: tuple[str, ...] = ()
-    inside: str = ""
-
-    @classmethod
-    def here(cls, *runs: str) -> "Holder":
-        """Describe this process."""
-        return cls(
-            host=socket.gethostname(),
-            space=_text(lambda: os.readlink("/proc/self/ns/pid")),
-            boot=_text(Path("/proc/sys/kernel/random/boot_id").read_text),
-            process=os.getpid(),
-            born=processes.born(os.getpid()),
-            user=_user(),
-            since=datetime.now().astimezone().isoformat(timespec="seconds"),
-            runs=runs,
-            inside=os.environ.get("SLURM_JOB_ID", ""),
-        )
-
-    def is_near(self) -> bool:
-        """Say whether its process can be seen from here."""
-        here = Holder.here()
-        return (self.host, self.space) == (here.host, here.space)
-
-    def is_alive(self, root: Path) -> bool:
-        """Say whether it runs: by its process here, by its heartbeat elsewhere."""
-        if self.is_near():
-            same_start = self.boot == Holder.here().boot
-            return same_start and self.born == processes.born(self.process) != ""
-        return _silence_s(root) < SILENT_S and not self._is_over()
-
-    def _is_over(self) -> bool:
-        """Ask SLURM, which may hide the jobs of others: it is believed of our own."""
-        return self.user == _user() and queues.is_over(self.inside)
-
-    def told(self) -> str:
-        """Name it in words."""
-        return f"{self.user} on {self.host}, process {self.process}, since {self.since}"
-
-
-def read(root: Path) -> Holder | None:
-    """Read who holds a study, dead or alive; None if nobody does."""
-    try:
-        facts = provenance.read_json(root / HOLDER)
-        return Holder(**{**facts, "runs": tuple(facts["runs"])})
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError):
-        raise Refused(
-            f"{HOLDER}: expected who runs this study, found a damaged file; see with"
-            " squeue that no job of yours runs here, then delete it"
-        ) from None
 
 
 # -- holding ---------------------------------------------------------------------------
@@ -140,7 +58,7 @@ class Hold:
             old = _refuse_the_living(root)
             owed = tuple(name for name in old.runs if name != run) if old else ()
             self.me = Holder.here(*owed, *self.runs)
-            _write(root, self.me)
+            holders.write(root, self.me)
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
@@ -159,7 +77,7 @@ class Hold:
             self._stop()
             raise
         self.me = replace(self.me, runs=self.runs)
-        _write(self.root, self.me)
+        holders.write(self.root, self.me)
 
     def release(self, *, patience_s: float = 60.0) -> None:
         """Give the study back, unless jobs of this run cannot be ended in time."""
@@ -199,14 +117,14 @@ class Hold:
 
     def _is_mine(self) -> bool:
         try:
-            found = read(self.root)
+            found = holders.read(self.root)
         except (OSError, Refused):
             return True  # a file system that hiccups is no other run
         return found is not None and replace(found, runs=()) == replace(self.me, runs=())
 
 
 def _refuse_the_living(root: Path) -> Holder | None:
-    old = read(root)
+    old = holders.read(root)
     if old and old.is_alive(root):
         study = os.path.abspath(root)
         raise Refused(
@@ -228,48 +146,67 @@ def _end_scripts(root: Path, old: Holder) -> None:
         )
 
 
-def _write(root: Path, holder: Holder) -> None:
-    provenance.write_json(asdict(holder), root / HOLDER)
-
-
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Keep two starting runs apart, where the file system can lock."""
-    path = root / HOLDER.with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        with contextlib.suppress(OSError):
-            fcntl.lockf(file, fcntl.LOCK_EX)
+    """Keep two starting runs apart by a file that only one can make.
+
+    Locks are no help: some file systems of clusters have none, on others each machine
+    has its own.
+    """
+    mark = json.dumps(asdict(Holder.here()))
+    path = root / STARTING
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _claim(root, mark)
+    except OSError as error:
+        raise Refused(
+            f"{os.path.abspath(path.parent)}: expected a folder that one may write in, "
+            f"found {error.strerror}; run a copy of the study, or ask its owner"
+        ) from None
+    try:
         yield
+        if holders.text(path.read_text) != mark:
+            raise Refused(
+                f"{os.path.abspath(root)}: expected no other run to start, found one that "
+                "began together with this; see `make status`, then start again"
+            )
+    finally:
+        if holders.text(path.read_text) == mark:
+            path.unlink(missing_ok=True)
 
 
-def _silence_s(root: Path) -> float:
-    """Seconds since the last heartbeat, both by the clock of the file server."""
+def _claim(root: Path, mark: str) -> None:
+    """Make the file of those that start, as soon as nobody else has it."""
+    path = root / STARTING
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(mark)
+            return
+        except FileExistsError:
+            if _is_left(root):
+                path.unlink(missing_ok=True)
+                continue
+        if time.monotonic() > deadline:
+            raise Refused(
+                f"{os.path.abspath(path)}: expected a starting run to be ready within "
+                f"{PATIENCE_S:.0f} s, found it still at it; if it is dead, delete the file"
+            )
+        time.sleep(0.05)
+
+
+def _is_left(root: Path) -> bool:
+    """Say whether a start was broken off: by its process here, by its age elsewhere."""
     try:
-        beat_s = (root / HOLDER).stat().st_mtime
-    except FileNotFoundError:  # given back since it was read
-        return math.inf
-    now = root / HOLDER.with_suffix(".now")
-    try:
-        now.touch()
-        os.utime(now)
-        return now.stat().st_mtime - beat_s
-    except OSError:  # a study, or a file, of somebody else
-        return time.time() - beat_s
-
-
-def _text(source: Any) -> str:
-    try:
-        return str(source()).strip()
-    except OSError:
-        return ""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+        starting = Holder(**json.loads((root / STARTING).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError):  # not yet written, or no more
+        return holders.age_s(root, STARTING) > STALE_S
+    if starting.is_near():
+        return not starting.is_alive(root)
+    return holders.age_s(root, STARTING) > STALE_S
 
 
 def _say(text: str) -> None:
@@ -292,7 +229,7 @@ def cancel(root: Path, *, patience_s: float = PATIENCE_S) -> str:
     Refused
         If something is still there after `patience_s` seconds.
     """
-    holder = read(root)
+    holder = holders.read(root)
     if holder is None:
         return "nobody runs this study\n"
     was_alive = holder.is_alive(root)
@@ -302,7 +239,7 @@ def cancel(root: Path, *, patience_s: float = PATIENCE_S) -> str:
     ended = queues.end(holder.runs, patience_s=patience_s)
     if was_alive:
         _wait_for_the_end(root, holder, patience_s)
-    if read(root) == holder and not holder.is_alive(root):
+    if holders.read(root) == holder and not holder.is_alive(root):
         (root / HOLDER).unlink(missing_ok=True)
     return f"ended the run of {holder.told()} and {len(ended)} jobs on SLURM\n"
 
@@ -322,7 +259,7 @@ def _asked_to_end(root: Path, me: Holder) -> bool:
     request = root / HOLDER.with_suffix(".end")
     if not request.exists():
         return False
-    asked = _text(request.read_text)
+    asked = holders.text(request.read_text)
     request.unlink(missing_ok=True)
     return all(f"{part}" in asked for part in (me.host, me.process, me.since))
 
@@ -330,7 +267,7 @@ def _asked_to_end(root: Path, me: Holder) -> bool:
 def _wait_for_the_end(root: Path, holder: Holder, patience_s: float) -> None:
     """Wait for a head that has no jobs; one that waits for ever is killed at last."""
     deadline = time.monotonic() + patience_s
-    while read(root) is not None and holder.is_alive(root):
+    while holders.read(root) is not None and holder.is_alive(root):
         queues.end(holder.runs, patience_s=patience_s)
         if time.monotonic() > deadline:
             _kill(root, holder, patience_s)

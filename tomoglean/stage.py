@@ -74,10 +74,10 @@ def tidy(workflow: Any) -> None:
     """Give Snakemake back what it does not know: lost, or finished without its head."""
     if not workflow.is_main_process:
         return
-    from tomoglean import keys, leftovers, running
+    from tomoglean import holders, keys, leftovers
 
     with contextlib.suppress(Refused, OSError):  # a dry run in somebody else's study
-        holder = running.read(Path())
+        holder = holders.read(Path())
         if holder is not None and holder.is_alive(Path()):
             return
         if told := keys.restore(Path(), leftovers.settle(Path())):

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tomoglean import logs, processes, provenance, queues, running, study
+from tomoglean import holders, logs, processes, provenance, queues, study
+from tomoglean.holders import Holder
 from tomoglean.provenance import Refused
-from tomoglean.running import Holder
 
 JOBS = Path(".tomoglean/jobs.json")
 BEGAN = Path(".tomoglean/jobs.began")
@@ -158,7 +158,7 @@ class _Look:
 
 def _holder(root: Path) -> Holder | None:
     try:
-        return running.read(root)
+        return holders.read(root)
     except (OSError, Refused):
         return None
 
@@ -200,7 +200,7 @@ def status(root: Path, width: int | None = None) -> str:
 
 
 def _told_holder(root: Path) -> tuple[list[str], list[queues.Job]]:
-    holder = running.read(root)
+    holder = holders.read(root)
     if holder is None:
         return ["nobody runs this study"], []
     alive = holder.is_alive(root)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tomoglean import formats, running, study, tables
+from tomoglean import formats, holders, study, tables
 from tomoglean.provenance import Refused
 
 LEAST_S, MOST_S = 0.1, 86_400.0
@@ -77,7 +77,7 @@ class Watch:
     def _held(self) -> str:
         """Name the run of somebody else that holds the study now, if one does."""
         try:
-            holder = running.read(self.folder)
+            holder = holders.read(self.folder)
             alive = holder is not None and holder.is_alive(self.folder)
         except (Refused, OSError):  # a run says what is wrong with it
             return ""
