@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomoglean import running
+from tomoglean import holders
 from tomoglean.provenance import Refused
 from tomoglean.report.sources import Source, discreet
 from tomoglean.report.style import words
@@ -146,7 +146,7 @@ def _is_there(source: Source, path: str) -> bool:
 def _is_run_elsewhere(root: Path) -> bool:
     """Whether another process runs the study; in its own handlers a run is over."""
     try:
-        holder = running.read(root)
+        holder = holders.read(root)
     except (Refused, OSError):
         return False
     return bool(holder and holder.process != os.getpid() and holder.is_alive(root))
