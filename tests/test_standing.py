@@ -149,7 +149,7 @@ def test_status_counts_jobs_and_tells_those_that_run_or_failed(study):
     write_log(study, "b", ERROR)
     with another() as process, writing(study, write_log(study, "c", STEP)):
         held_by_process(study, process.pid)
-        said = standing.status(study).splitlines()
+        said = standing.status(study, 200).splitlines()
     assert said[0].startswith("run by ")
     assert said[1:] == [
         "4 jobs of the latest run: 1 done, 1 running, 1 waiting, 1 failed",
@@ -205,7 +205,7 @@ def test_refused_volumes_are_told_with_the_reason(tmp_path):
     provenance.write_json({**refused, "verdict": "ok"}, checked / "b.json")
     (checked / "c.json").write_text("{")
     provenance.write_json(refused, checked / "left.json")
-    said = standing.status(study).splitlines()
+    said = standing.status(study, 200).splitlines()
     assert said[1:] == ["1 volumes refused", "  refused a: a.mrc: expected [0m; more"]
 
 
@@ -272,7 +272,7 @@ def test_a_run_notes_its_jobs_also_those_after_a_checkpoint(study):
     assert done.returncode == 1
     facts = json.loads((study / standing.JOBS).read_text())
     assert [one["rule"] for one in facts] == ["later", "later", "look"], done.stderr
-    said = standing.status(study).splitlines()
+    said = standing.status(study, 200).splitlines()
     assert said[:2] == [
         "nobody runs this study",
         "3 jobs of the latest run: 2 done, 0 running, 0 waiting, 1 failed",
