@@ -48,12 +48,21 @@ class Killed:
         """Wait until the running attempt has saved something of its own."""
         until(lambda: self.head.process.poll() is not None or self.job())
         since = time.time()
-        until(lambda: self.head.process.poll() is not None or self.saved() > since, 300)
+        try:
+            until(lambda: self.head.process.poll() is not None or self.saved() > since, 300)
+        except AssertionError:
+            pytest.fail(f"no progress in 300 s\n{self.told()}")
+
+    def told(self) -> str:
+        """Return what the queue, the head and the jobs say last."""
+        logs = sorted((self.study / "logs").rglob("*.log"))
+        ends = [f"{path}:\n{path.read_text()[-1500:]}" for path in logs]
+        return "\n".join([ask("squeue"), ask("sinfo"), self.head.said()[-3000:], *ends])
 
     def saved(self) -> float:
         """Return when the training was saved last."""
-        kept = (self.study / "results" / "trained" / "bone").glob("*.running-*")
-        return max((path.stat().st_mtime for path in kept), default=0)
+        kept = (self.study / "results" / "trained" / "bone").glob("final*.running-*")
+        return max(map(_changed, kept), default=0)
 
     # -- the faults --
 
@@ -81,6 +90,14 @@ class Killed:
         """Kill the head while its job runs; then the same command again."""
         self.head.kill()
         self.start()
+
+
+def _changed(path: Path) -> float:
+    """When a file was changed; never, if it was replaced meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 FAULTS = ("scancel", "kill_process", "wall_time", "kill_node", "kill_head")
