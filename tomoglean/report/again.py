@@ -127,7 +127,10 @@ def caption(source: Source, run: Run) -> str:
     """Say what the lines of the recipe leave open."""
     told = []
     if not run.command:
-        told.append("How the study was run is not on record; these lines run all of it.")
+        told.append(
+            "How the study was run is not on record: these lines run all of it with the"
+            " code that made this page."
+        )
     if run.is_dirty:
         told.append(
             "The checkout had local changes: this commit alone does not give the code that"

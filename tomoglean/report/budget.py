@@ -91,6 +91,8 @@ def uris(value: Any) -> Iterator[str]:
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     """Change every picture below a value; what holds none is handed back as it is."""
+    if next(uris(value), None) is None:
+        return value
     if isinstance(value, str):
         return change(value) if value.startswith(PIXELS) else value
     if isinstance(value, Mapping):

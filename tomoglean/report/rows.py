@@ -73,7 +73,7 @@ def _shared(source: Source, volume: str) -> dict[str, Any]:
         "volume": volume,
         "simulated": source.is_simulated(volume),
         "verdict": str(checked.get("verdict", "not checked")),
-        **_triple(shape, "shape_{}"),
+        **{name: n and int(n) for name, n in _triple(shape, "shape_{}").items()},
         **_triple(edges, "voxel_{}_nm"),
         "state": state.word,
         "state_rule": state.rule,

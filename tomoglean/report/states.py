@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomoglean import holders
+from tomoglean import holders, logs
 from tomoglean.provenance import Refused
 from tomoglean.report.sources import Source, discreet
 from tomoglean.report.style import words
 
 MOST_BYTES = 1 << 20
 LINE_LETTERS = 300
-OLDER = re.compile(r"\.attempt-\d+\.log$")
 BEGIN = re.compile(r" INFO tomoglean\.stage: rule (\S+) for (.+)")
-STAMP = re.compile(r"^\d{4}-\d\d-\d\d \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+: ")
-OK = " INFO tomoglean.stage: OK seconds="
 WORDS = ("done", "failed", "refused", "running", "waiting")
 
 
@@ -33,7 +30,7 @@ class Job:
     state
         done, failed or running.
     line
-        The last line it wrote, without its time.
+        What went wrong, or else the last line it wrote, without its time.
     warned
         Its warnings, in order.
     """
@@ -67,17 +64,17 @@ def _jobs(source: Source) -> Iterator[Job]:
     root = source.study.root
     unfinished = "running" if _is_run_elsewhere(root) else "failed"
     for path in sorted((root / "logs").rglob("*.log")):
-        if OLDER.search(path.name):
+        attempt, text = logs.last_attempt(path), _text(path).rpartition(logs.AGAIN)[2]
+        begun = BEGIN.findall(text)
+        if attempt is None or not begun:
             continue
-        lines = [line for line in _text(path).splitlines() if line.strip()]
-        begun = [found for line in lines if (found := BEGIN.search(line))]
-        if not begun:
-            continue
-        outputs = tuple(begun[-1][2].split(", "))
-        over = any(OK in line for line in lines[-5:]) or _is_made(root, outputs, path)
-        warned = [_plain(line, root) for line in lines if _level(line) == "WARNING"]
+        rule, outputs = begun[-1][0], tuple(begun[-1][1].split(", "))
+        over = attempt.well or _is_made(root, outputs, path)
+        heads = (logs.HEAD.match(line) for line in text.split("\n"))
+        warned = [head[4] for head in heads if head and head[2] == "WARNING"]
         state = "done" if over else unfinished
-        yield Job(begun[-1][1], outputs, state, _plain(lines[-1], root), tuple(warned))
+        line = _short(attempt.line, root)
+        yield Job(rule, outputs, state, line, tuple(_short(one, root) for one in warned))
 
 
 def failed(source: Source) -> list[Job]:
@@ -169,15 +166,9 @@ def _names(path: str) -> set[str]:
     return {part.split(".")[0] for part in path.split("/")[2:]}
 
 
-def _level(line: str) -> str:
-    found = STAMP.match(line)
-    return found[1] if found else ""
-
-
-def _plain(line: str, root: Path) -> str:
-    """Take time, folders and what cannot be printed out of a line, and cut it."""
-    text = discreet(STAMP.sub("", line), root)
-    text = "".join(one if one.isprintable() else " " for one in text)
+def _short(line: str, root: Path) -> str:
+    """Take folders and what cannot be printed out of a line, and cut it."""
+    text = discreet(logs.plain(line), root)
     return text if len(text) <= LINE_LETTERS else f"{text[:LINE_LETTERS]} …"
 
 
