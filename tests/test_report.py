@@ -21,6 +21,7 @@ from tomoglean.report import (
     slices,
     style,
 )
+from tomoglean.report.planes import Plane
 from tomoglean.report.sources import Source, discreet, flat
 from tomoglean.study import Study
 from tomoglean.volumes import Volume
@@ -395,7 +396,7 @@ def test_slices_left_out_by_folds_are_said_to_be_so(full):
 
 
 def test_within_one_scan_a_picture_tells_the_use_of_its_slices(full):
-    titles = [panels.title for panels in slices.blocks(one_scan(full), "bone")[1:]]
+    titles = [panels.title for panels in slices.blocks(one_scan(full), "bone")]
     assert titles
     assert all(title.startswith("rod-1 (test)") for title in titles)
 
@@ -418,7 +419,7 @@ def test_a_first_class_that_is_no_background_is_counted_and_explained(full):
     path = full.root / "results/measured/bone/rod-1.json"
     provenance.write_json({"share_percent": {"pore": 60.0, "clay": 40.0}}, path)
     assert "pore 60.0 %" in str(overview.volumes_table(Source(full)).blocks[0].rows[0])
-    panels = slices.blocks(Source(full), "bone")[1]
+    panels = slices.blocks(Source(full), "bone")[0]
     assert "pore has no colour" in panels.caption
 
 
@@ -428,14 +429,14 @@ def test_captions_speak_only_of_what_is_there(full):
     told = str(semantic.proof(source, "bone"))
     assert "brackets" not in told
     assert "background" not in told
-    assert all("darker" not in p.caption for p in slices.blocks(source, "bone")[1:])
+    assert all("darker" not in p.caption for p in slices.blocks(source, "bone"))
 
 
 def test_voxels_without_truth_are_spoken_of(full):
     unknown = np.full((6, 20, 24), volumes.IGNORE, np.uint8)
     unknown[:, :10] = 1
     truth(full.root, unknown)
-    assert all("darker" in p.caption for p in slices.blocks(Source(full), "bone")[1:])
+    assert all("darker" in p.caption for p in slices.blocks(Source(full), "bone"))
 
 
 def test_a_volume_that_folds_share_is_not_said_to_train_only(full):
@@ -643,7 +644,7 @@ def test_scale_bars_are_round(width, bar):
 def test_marks_lie_on_the_middle_of_their_voxel(full):
     rows = detection.matches(Source(full), "t3ss")
     with volumes.open_volume(full.root / "results/converted/cell-1.h5") as grey:
-        marks = places._marks(rows, 3, grey, (120, 120))
+        marks = places._marks(rows, Plane("z", 3), grey, (120, 120))
     assert [(mark.x, mark.y, mark.outcome) for mark in marks] == [
         (41.0, 41.0, "TP"),
         (61.0, 61.0, "FP"),

@@ -7,6 +7,7 @@ proportions (anisotropic voxels too) and are blown up so that label edges stay c
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,37 @@ Bytes = npt.NDArray[np.uint8]
 Grey = npt.NDArray[np.floating[Any]]
 Window = tuple[float, float]
 
-EDGE_PX = 440
+EDGE_PX = 420
 CROP_PX = 50
 CROP_EDGE_PX = 120
 QUALITY = 80
 FILL = 0.45
 DIM = 0.55
 LOWEST_PERCENTILE, HIGHEST_PERCENTILE = 0.5, 99.5
+HEAT_STEPS = 9
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of a picture is kept: its longest edge in pixels, and WebP quality."""
+
+    edge_px: int = EDGE_PX
+    quality: int = QUALITY
+
+
+# Pictures of so many volumes (one counts once per task) are kept in so much detail, so
+# that a page of 20 volumes stays below 15 MB.
+DETAILS = (
+    (10, Detail()),
+    (20, Detail(340, 74)),
+    (34, Detail(270, 66)),
+    (10**9, Detail(210, 58)),
+)
+
+
+def detail(volumes: int) -> Detail:
+    """Return the detail that so many volumes leave room for."""
+    return next(found for most, found in DETAILS if volumes <= most)
 
 
 def window(values: Grey, attributes: Mapping[str, Any] | None = None) -> Window:
@@ -140,10 +165,17 @@ def wrong_share(predicted: Bytes, truth: Bytes) -> float | None:
     return float((judged & (predicted != truth)).sum() / total) if total else None
 
 
-def heat(values: Grey) -> Bytes:
-    """Show values of 0..1 from dark blue to yellow (cividis, colour-blind-safe)."""
-    shown = colormaps["cividis"](np.clip(np.nan_to_num(values), 0, 1))
+def heat(values: Grey, low: float = 0.0, high: float = 1.0) -> Bytes:
+    """Show values of low to high from dark blue to yellow (cividis, colour-blind-safe)."""
+    scaled = (np.nan_to_num(values, nan=low) - low) / (high - low)
+    shown = colormaps["cividis"](np.clip(scaled, 0, 1))
     return np.asarray(shown[..., :3] * 255, np.uint8)
+
+
+def heat_colours() -> list[str]:
+    """Return the colours of `heat` from low to high, each written #rrggbb."""
+    shown = heat(np.linspace(0, 1, HEAT_STEPS)[None])[0]
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in shown]
 
 
 def places(depth: int, most: int = 24) -> list[int]:

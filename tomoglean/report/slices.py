@@ -1,7 +1,8 @@
-"""Slices of a segmented volume in the report: raw, prediction, truth and errors."""
+"""Slices of a segmented volume: raw, prediction, truth, errors and confidence."""
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,33 +12,20 @@ import numpy as np
 
 from tomoglean import volumes
 from tomoglean.report import figures, style
-from tomoglean.report.blocks import Frame, Note, Panels
+from tomoglean.report.blocks import ColourBar, Frame, Note, Panels
+from tomoglean.report.planes import AXES, Plane, Triple, across, told
 from tomoglean.report.sources import Source, attributes
 from tomoglean.volumes import Volume
 
 LOG = logging.getLogger(__name__)
 MOST_VOLUMES = 20
-MANY_VOLUMES = 8
-SMALL_EDGE_PX = 320
-
-
-@dataclass(frozen=True)
-class Look:
-    """One slice to be shown: whose, from which files, how large (px), its class 0."""
-
-    task: str
-    volume: str
-    use: str
-    raw: Path
-    truth: Path | None
-    chosen: "Slice"
-    edge_px: int
-    first: str = "background"
+CERTAIN = 255
+FOLD = re.compile(r"final-\d+")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One slice: where it lies, what the network says of it, and how wrong it is."""
+    """One slice across z: where it lies, what the network says, and how wrong it is."""
 
     index: int
     predicted: Path
@@ -45,10 +33,48 @@ class Slice:
     wrong: float | None
 
 
+@dataclass(frozen=True)
+class Look:
+    """One volume to be shown: whose, which files, in what detail, its classes.
+
+    `colours` holds all classes but the first, by name.
+    """
+
+    task: str
+    volume: str
+    use: str
+    raw: Path
+    truth: Path | None
+    detail: figures.Detail
+    first: str
+    colours: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One slice of a volume across any axis, which segmentation is shown, and why."""
+
+    plane: Plane
+    predicted: Path
+    round: str
+    why: str
+
+
 def blocks(source: Source, task: str) -> list[Any]:
-    """Show the central and the worst slice of every volume."""
+    """Show every volume across all axes, and its worst slice; of trained ones one slice.
+
+    Parameters
+    ----------
+    source, task
+        A study and one of its semantic tasks.
+
+    Returns
+    -------
+    list of blocks
+        One set of pictures a volume, or a line on why there is none.
+    """
     names = source.volumes(task)
-    return per_volume(names, lambda name: _volume(source, task, name, len(names)))
+    return per_volume(names, lambda name: _volume(source, task, name))
 
 
 def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[Any]:
@@ -66,25 +92,62 @@ def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[A
     return shown
 
 
-def edge_px(count: int) -> int:
-    """Return how large pictures are, so that a page of many volumes stays light."""
-    return figures.EDGE_PX if count <= MANY_VOLUMES else SMALL_EDGE_PX
+def detail(source: Source) -> figures.Detail:
+    """Return how much detail the page leaves room for, by what it has to show."""
+    shown = [min(len(source.volumes(task)), MOST_VOLUMES) for task in source.study.tasks]
+    return figures.detail(sum(shown))
 
 
-def _volume(source: Source, task: str, volume: str, count: int) -> list[Any]:
+def _volume(source: Source, task: str, volume: str) -> list[Any]:
     raw = source.results / f"converted/{volume}.h5"
     segmented = predictions(source, task, volume)
     if not raw.exists() or not segmented:
         missing = "converted" if not raw.exists() else "segmented"
         return [Note(f"{volume}: not {missing} yet, so no pictures.")]
     truth = truth_of(source, task, volume)
-    colours = style.class_colours(source.classes(task))
-    use = _served(source, task, volume, truth)
-    first, edge = source.classes(task)[0], edge_px(count)
-    return [
-        _panels(Look(task, volume, use, raw, truth, picked, edge, first), why, colours)
-        for why, picked in choose(segmented, truth).items()
+    use, kept = _served(source, task, volume, truth), detail(source)
+    classes = source.classes(task)
+    colours = style.class_colours(classes)
+    look = Look(task, volume, use, raw, truth, kept, classes[0], colours)
+    return [_panels(look, shots(choose(segmented, truth), raw, brief=use == "train"))]
+
+
+def shots(chosen: Mapping[str, Slice], raw: Path, *, brief: bool) -> list[Shot]:
+    """Return the slices to be shown: central ones across z, y, x, then the worst.
+
+    Parameters
+    ----------
+    chosen
+        Slices across z by why they were chosen, the central one first.
+    raw
+        The volume.
+    brief
+        Whether the central slice across z is enough.
+
+    Returns
+    -------
+    list of Shot
+        Across z alone where slices are no neighbours, or speak for different folds.
+    """
+    found = [
+        Shot(Plane("z", one.index), one.predicted, one.round, why)
+        for why, one in chosen.items()
     ]
+    if not found:
+        raise ValueError("no slice to show; is the segmentation of other slices?")
+    if brief:
+        return found[:1]
+    with volumes.open_volume(raw) as grey:
+        whole = grey.z is None and min(grey.shape) > 1
+        sides = [
+            across(axis, grey.shape[AXES.index(axis)] // 2, grey.shape, grey.voxel_nm)
+            for axis in "yx"
+        ]
+    first = found[0]
+    if not whole or FOLD.fullmatch(first.round):
+        return found
+    others = [Shot(side, first.predicted, first.round, "central slice") for side in sides]
+    return [first, *others, *found[1:]]
 
 
 def _served(source: Source, task: str, volume: str, truth: Path | None) -> str:
@@ -177,76 +240,117 @@ def _wrong(predicted: Volume, true: Volume | None, index: int) -> float | None:
     return figures.wrong_share(predicted.data[index], true.data[index])
 
 
-def _panels(look: Look, why: str, colours: Mapping[str, str]) -> Panels:
-    index = look.chosen.index
+# -- pictures ------------------------------------------------------------------------
+
+
+def _panels(look: Look, chosen: Sequence[Shot]) -> Panels:
     with volumes.open_volume(look.raw) as grey:
-        image = np.asarray(grey.data[index], np.float64)
-        z = index if grey.z is None else int(grey.z[index])
+        flat = [np.asarray(shot.plane.cut(grey.data), np.float64) for shot in chosen]
+        places = [_place(shot.plane, grey) for shot in chosen]
         voxel_nm = grey.voxel_nm
-    shown = figures.window(image, attributes(look.raw))
-    size = figures.size_px((image.shape[0], image.shape[1]), voxel_nm[1:], look.edge_px)
-    base = figures.enlarge(figures.grey(image, shown), size)
-    place = f"{style.words(look.task)}, {look.volume}, z = {z}"
-    frames = [
-        frame(pixels, f"{name} of {place}", name, image.shape[1] * voxel_nm[2])
-        for name, pixels in _layers(look, base, size, list(colours.values())).items()
+    shown = figures.window(
+        np.concatenate([one.ravel() for one in flat]), attributes(look.raw)
+    )
+    rows = [
+        _row(look, shot, figures.grey(image, shown), place, voxel_nm)
+        for shot, image, place in zip(chosen, flat, places, strict=True)
     ]
-    legend = {style.words(name): ink for name, ink in colours.items()}
     facts = [
-        f"z = {z}",
-        *_wrong_words(look.chosen),
         f"grey window {style.significant(shown[0])} to {style.significant(shown[1])}",
-        f"round {look.chosen.round}",
-        *_truth_words(look),
+        *told([shot.plane for shot in chosen]),
+        f"round {', '.join(dict.fromkeys(shot.round for shot in chosen))}",
+        *_truth_words(look, chosen),
     ]
-    if look.truth:
-        legend |= _error_legend(colours)
-    return Panels(f"{look.volume} ({look.use}): {why}", frames, "; ".join(facts), legend)
+    legend = {style.words(name): ink for name, ink in look.colours.items()}
+    legend |= _error_legend(look.colours) if look.truth else {}
+    sure = any("confidence" in one.alt for row in rows for one in row)
+    bars = [_confidence_bar(len(look.colours) + 1)] if sure else []
+    frames = [one for row in rows for one in row]
+    title = f"{look.volume} ({look.use})"
+    return Panels(title, frames, "; ".join(facts), legend, len(rows[0]), bars)
+
+
+def _place(plane: Plane, grey: Volume) -> str:
+    """Write where a slice lies; in a sparse set by its true z."""
+    sparse = plane.axis == "z" and grey.z is not None
+    index = int(grey.z[plane.index]) if sparse and grey.z is not None else plane.index
+    return f"{plane.axis} = {index}"
+
+
+def _row(
+    look: Look, shot: Shot, image: figures.Bytes, place: str, voxel_nm: Triple
+) -> list[Frame]:
+    """Return one slice as raw, prediction, truth, errors and confidence."""
+    edges = shot.plane.edges(voxel_nm)
+    height, width = image.shape
+    size = figures.size_px((height, width), edges, look.detail.edge_px)
+    layers = _layers(look, shot, figures.enlarge(image, size), size)
+    title = f"{place}, {shot.why}"
+    return [
+        frame(
+            pixels,
+            f"{name} of {style.words(look.task)}, {look.volume}, {title}",
+            f"{title}: {name}" if name == "raw" else name,
+            width * edges[1],
+            quality=look.detail.quality,
+        )
+        for name, pixels in layers.items()
+    ]
 
 
 def _layers(
-    look: Look, base: figures.Bytes, size: tuple[int, int], colours: list[str]
+    look: Look, shot: Shot, base: figures.Bytes, size: tuple[int, int]
 ) -> dict[str, figures.Bytes]:
-    index = look.chosen.index
     layers = {"raw": figures.colour(base)}
-    with _opened(look.chosen.predicted, look.truth) as (predicted, true):
-        ours = figures.enlarge(predicted.data[index], size, labels=True)
-        layers["prediction"] = figures.overlay(base, ours, colours)
-        if true is not None:
-            theirs = figures.enlarge(true.data[index], size, labels=True)
+    colours = list(look.colours.values())
+    with _opened(shot.predicted, look.truth) as (predicted, true):
+        ours = shot.plane.cut(predicted.data)
+        drawn = figures.enlarge(ours, size, labels=True)
+        layers["prediction"] = figures.overlay(base, drawn, colours)
+        if true is not None and true.shape == predicted.shape:
+            theirs = shot.plane.cut(true.data)
+            wrong = figures.wrong_share(ours, theirs)
+            theirs = figures.enlarge(theirs, size, labels=True)
             layers["truth"] = figures.overlay(base, theirs, colours)
-            layers["errors"] = figures.errors(base, ours, theirs)
-            return layers
-    confidence = _confidence(look.chosen)
-    if confidence is not None:
-        heat = figures.enlarge(figures.heat(confidence), size)
-        layers["confidence (0 blue to 1 yellow)"] = heat
+            layers[_errors(wrong)] = figures.errors(base, drawn, theirs)
+    sure = _confidence(shot)
+    if sure is not None:
+        heat = figures.heat(sure, 1 / (len(colours) + 1))
+        layers["confidence"] = figures.enlarge(heat, size)
     return layers
 
 
-def _wrong_words(chosen: Slice) -> list[str]:
-    return [] if chosen.wrong is None else [f"{100 * chosen.wrong:.1f} % of voxels wrong"]
+def _errors(wrong: float | None) -> str:
+    return "errors" if wrong is None else f"errors: {100 * wrong:.1f} % of voxels wrong"
 
 
-def _truth_words(look: Look) -> list[str]:
+def _truth_words(look: Look, chosen: Sequence[Shot]) -> list[str]:
     """Say what has no colour of its own: voxels without truth, a named class 0."""
     if look.truth is None:
         return []
     with volumes.open_volume(look.truth) as true:
-        unknown = np.any(true.data[look.chosen.index] == volumes.IGNORE)
-    told = ["voxels without truth are darker"] if unknown else []
+        unknown = any(
+            np.any(shot.plane.cut(true.data) == volumes.IGNORE) for shot in chosen
+        )
+    words = ["voxels without truth are darker"] if unknown else []
     if look.first != "background":
         name = style.words(look.first)
-        told.append(f"{name} has no colour; extra: {name} in truth, missed: predicted")
-    return told
+        words.append(f"{name} has no colour; extra: {name} in truth, missed: predicted")
+    return words
 
 
-def _confidence(chosen: Slice) -> Any:
+def _confidence(shot: Shot) -> figures.Grey | None:
     try:
-        with volumes.open_volume(chosen.predicted, "confidence") as confidence:
-            return np.asarray(confidence.data[chosen.index], np.float64) / 255
+        with volumes.open_volume(shot.predicted, "confidence") as confidence:
+            return np.asarray(shot.plane.cut(confidence.data), np.float64) / CERTAIN
     except KeyError:
         return None
+
+
+def _confidence_bar(classes: int) -> ColourBar:
+    low = f"{1 / classes:.2g} (a guess among {classes})"
+    text = "confidence, the probability given to the class predicted"
+    return ColourBar(text, low, "1 (certain)", figures.heat_colours())
 
 
 def _error_legend(colours: Mapping[str, str]) -> dict[str, str]:
@@ -257,13 +361,19 @@ def _error_legend(colours: Mapping[str, str]) -> dict[str, str]:
 
 
 def frame(
-    pixels: figures.Bytes, alt: str, caption: str, width_nm: float, **more: Any
+    pixels: figures.Bytes,
+    alt: str,
+    caption: str,
+    width_nm: float,
+    *,
+    quality: int = figures.QUALITY,
+    **more: Any,
 ) -> Frame:
     """Put a picture into the page with its scale bar."""
     height, width = pixels.shape[:2]
     bar_nm = style.scale_bar_nm(width_nm)
     return Frame(
-        figures.webp(pixels),
+        figures.webp(pixels, quality),
         f"{alt}; scale bar {style.length(bar_nm)}",
         caption,
         width,
