@@ -11,6 +11,7 @@ import pytest
 from tomoglean import provenance, report, volumes
 from tomoglean.report import (
     averaging,
+    candidates,
     detection,
     figures,
     jobs,
@@ -642,7 +643,7 @@ def test_scale_bars_are_round(width, bar):
 
 
 def test_marks_lie_on_the_middle_of_their_voxel(full):
-    rows = detection.matches(Source(full), "t3ss")
+    rows = candidates.matches(Source(full), "t3ss")
     with volumes.open_volume(full.root / "results/converted/cell-1.h5") as grey:
         marks = places._marks(rows, Plane("z", 3), grey, (120, 120))
     assert [(mark.x, mark.y, mark.outcome) for mark in marks] == [

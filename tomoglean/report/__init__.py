@@ -17,6 +17,7 @@ from tomoglean.report import (
     again,
     averaging,
     budget,
+    candidates,
     detection,
     learning,
     numbers,
@@ -56,7 +57,7 @@ PARTS = (
         "candidates",
         "Candidates",
         "Where does a complex sit?",
-        detection=[detection.galleries, averaging.blocks],
+        detection=[candidates.galleries, averaging.blocks],
     ),
     Part(
         "space",

@@ -37,24 +37,32 @@ def blocks(source: Source, task: str) -> list[Any]:
     title = Heading("Average", f"average-{task}", level=4)
     summary = source.json(f"averaged/{task}/summary.json")
     shown: list[Any] = [title]
+    files = {kind: source.results / f"averaged/{task}/{kind}.mrc" for kind in KINDS}
     for kind, words in KINDS.items():
-        shown += sections(source.results / f"averaged/{task}/{kind}.mrc", words)
+        shown += sections(files[kind], words, files["average"])
     if len(shown) == 1:
         reason = summary.get("reason") or "no average was made yet"
         return [title, Note(f"No average: {reason}.")]
     return [*shown, *fsc(source, task), *facts(summary)]
 
 
-def sections(path: Path, title: str) -> list[Any]:
-    """Show the three central sections of a small map; nothing if there is none."""
+def sections(path: Path, title: str, window_of: Path | None = None) -> list[Any]:
+    """Show the three central sections of a small map; nothing if there is none.
+
+    Parameters
+    ----------
+    path, title
+        The map, and what it is.
+    window_of
+        The map whose grey window is used, so that both can be compared.
+    """
     if not path.is_file():
         return []
-    with mrcfile.open(path, permissive=True) as file:
-        data = np.array(file.data, np.float32)
-        edge_nm = float(file.voxel_size.x) / 10 or 1.0
+    data, edge_nm = _read_map(path)
     if data.ndim != 3 or not data.size or not np.ptp(data):
         return [Note(f"{title}: empty.")]
-    shown = figures.window(data)
+    other = window_of if window_of is not None and window_of.is_file() else path
+    shown = figures.window(_read_map(other)[0])
     frames = [
         _section(data, name, axis, title, edge_nm, shown)
         for name, (axis, _, _) in SECTIONS.items()
@@ -65,6 +73,12 @@ def sections(path: Path, title: str) -> list[Any]:
         f"to {style.significant(shown[1])}"
     )
     return [Panels(title, frames, caption)]
+
+
+def _read_map(path: Path) -> tuple[npt.NDArray[np.float32], float]:
+    with mrcfile.open(path, permissive=True) as file:
+        edge_nm = float(file.voxel_size.x) / 10 or 1.0
+        return np.array(file.data, np.float32), edge_nm
 
 
 def _section(
@@ -96,18 +110,44 @@ def fsc(source: Source, task: str) -> list[Any]:
         for name in rows[0]
         if name != column and _is_correlation(rows, name)
     }
+    summary = source.json(f"averaged/{task}/summary.json")
+    crossings = _crossings(summary) if column else {}
     uri = charts.lines(
         {CURVES.get(name, name): line for name, line in curves.items()},
         title="Fourier shell correlation",
         x_label="spatial frequency (1/nm)" if column else "shell",
-        y_label="correlation",
+        y_label="correlation (no unit)",
         levels={"0.143": 0.143, "0.5": 0.5},
         invert=bool(column),
+        places=crossings,
     )
     told = ", ".join(style.words(name) for name in curves)
-    return [
-        Charts([Chart(uri, f"Fourier shell correlation over spatial frequency: {told}")])
-    ]
+    read = "; ".join(crossings)
+    alt = f"Fourier shell correlation over spatial frequency: {told}; {read}"
+    return [Charts([Chart(uri, alt.rstrip("; "), _read(crossings))])]
+
+
+def _crossings(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return where the correlation of the halves falls below 0.5 and 0.143."""
+    lengths = {
+        level: style.finite(summary.get(f"resolution_fsc_{level * 1000:.0f}_nm"))
+        for level in (0.5, 0.143)
+    }
+    return {
+        f"{length:.1f} nm at {level:g}": (1 / length, level)
+        for level, length in lengths.items()
+        if length
+    }
+
+
+def _read(crossings: Mapping[str, Any]) -> str:
+    """Say where the dots lie, and what kind of resolution that is."""
+    if not crossings:
+        return ""
+    return (
+        f"Dots: {', '.join(crossings)}. Each half of the picks was aligned by itself; "
+        "where the control correlates too, it is the membrane."
+    )
 
 
 def _is_correlation(rows: list[Row], name: str) -> bool:

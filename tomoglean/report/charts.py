@@ -141,6 +141,7 @@ def lines(
     x_range: Range | None = None,
     y_range: Range | None = None,
     inks: Sequence[str] = style.LINE_COLOURS,
+    places: Mapping[str, tuple[float, float]] | None = None,
     diagonal: bool = False,
     log: bool = False,
     size_inch: tuple[float, float] = SIZE_INCH,
@@ -165,6 +166,8 @@ def lines(
         Where x and y start and end.
     inks
         Colours of the curves, in their order.
+    places
+        Dots by the words that stand beside them.
     diagonal
         Whether to draw y = x from 0 to 1.
     log
@@ -193,6 +196,9 @@ def lines(
                 fontsize=8,
                 color=style.MUTED,
             )
+        for name, spot in (places or {}).items():
+            axes.plot(*spot, "o", ms=6, mfc=style.INK, mec="white", zorder=6)
+            axes.annotate(name, spot, (7, 5), textcoords="offset points", fontsize=8)
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
         if log:
             axes.set_yscale("log")

@@ -1,24 +1,12 @@
-"""A detection task in the report: rates, curves and galleries."""
+"""A detection task in the report: rates and curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tomoglean import volumes
-from tomoglean.report import calibration, charts, figures, style
-from tomoglean.report.blocks import (
-    Cell,
-    Chart,
-    Charts,
-    Frame,
-    Gallery,
-    Note,
-    Table,
-)
-from tomoglean.report.slices import frame
+from tomoglean.report import calibration, charts, style
+from tomoglean.report.blocks import Cell, Chart, Charts, Note, Table
 from tomoglean.report.sources import Row, Source, numbers, round_order
 
-GALLERY_SIZE = 12
-AVERAGED_SLICES = 5
 FIGURES = {
     "precision": "precision",
     "recall": "recall",
@@ -189,74 +177,3 @@ def _working_points(
         if place[0] is not None and place[1] is not None:
             points[name] = (place[0], place[1])
     return points
-
-
-# -- galleries -----------------------------------------------------------------------
-
-
-def matches(source: Source, task: str) -> list[Row]:
-    """Return the matches of the final round: picks and missed truths with their outcome."""
-    rows = source.rows(f"evaluated/{task}/matches.csv")
-    return [row for row in rows if row.get("round", "final") == "final"]
-
-
-def galleries(source: Source, task: str) -> list[Any]:
-    """Show true, false and missed complexes, best score first."""
-    rows = matches(source, task)
-    use = shown_use(source.json(f"evaluated/{task}/summary.json"))
-    kept = [row for row in rows if row.get("use", use) == use] or rows
-    if not kept:
-        return _unjudged(source, task)
-    shown = []
-    for outcome, told in style.OUTCOME_WORDS.items():
-        part = [row for row in kept if row.get("outcome") == outcome]
-        part.sort(key=lambda row: -(style.finite(row.get("score")) or 0.0))
-        text = f"{outcome}: {len(part)} {told}"
-        if len(part) > GALLERY_SIZE:
-            text += f"; the {GALLERY_SIZE} of highest score"
-        caption = "" if part else "None."
-        frames = crops(source, part[:GALLERY_SIZE])
-        shown.append(Gallery(text, frames, outcome.lower(), caption))
-    membrane = style.words(str(source.study.tasks[task].get("membrane", "")))
-    caption = (
-        f"The search runs only within the {membrane}. 50 x 50 px in the x-y plane, mean of "
-        f"{AVERAGED_SLICES} slices; z, y, x in voxels."
-    )
-    return [Note(caption), *shown]
-
-
-def _unjudged(source: Source, task: str) -> list[Any]:
-    rows = [
-        {**row, "volume": volume}
-        for volume in source.volumes(task)
-        for row in source.rows(f"picked/{task}/final/{volume}.csv")
-    ]
-    if not rows:
-        return [Note("No candidate so far.")]
-    rows.sort(key=lambda row: -(style.finite(row.get("score")) or 0.0))
-    frames = crops(source, rows[: 2 * GALLERY_SIZE])
-    text = f"{len(rows)} candidates, not judged (no true points); the best by score"
-    return [Gallery(text, frames, "pick")]
-
-
-def crops(source: Source, rows: Sequence[Row]) -> list[Frame]:
-    """Cut one small picture per row around its z, y, x (voxels)."""
-    return [found for row in rows if (found := _crop(source, row)) is not None]
-
-
-def _crop(source: Source, row: Row) -> Frame | None:
-    place = [style.finite(row.get(axis)) for axis in "zyx"]
-    path = source.results / f"converted/{row.get('volume')}.h5"
-    if None in place or not path.is_file():
-        return None
-    z, y, x = (float(value or 0.0) for value in place)
-    with volumes.open_volume(path) as volume:
-        cut = figures.crop(volume.data, (z, y, x), depth=AVERAGED_SLICES)
-        width_nm = figures.CROP_PX * volume.voxel_nm[2]
-    pixels = figures.grey(cut, figures.window(cut))
-    size = (figures.CROP_EDGE_PX, figures.CROP_EDGE_PX)
-    name = f"{row['volume']} {z:.0f}, {y:.0f}, {x:.0f}"
-    score = style.finite(row.get("score"))
-    told = f"score {score:.2f}" if score is not None else "no score"
-    large = figures.colour(figures.enlarge(pixels, size))
-    return frame(large, f"Crop around {name}; {told}", f"{name}\n{told}", width_nm)
