@@ -298,14 +298,6 @@ def test_the_threshold_stands_on_the_reliability_of_picks():
     assert "threshold 0.577" in "".join(words(chart.uri))
 
 
-@pytest.mark.parametrize(
-    ("part", "whole", "low", "high"),
-    [(0, 0, 0.0, 1.0), (6, 6, 0.610, 1.0), (0, 10, 0.0, 0.278), (6, 16, 0.185, 0.614)],
-)
-def test_wilson_agrees_with_the_tables(part, whole, low, high):
-    assert calibration.wilson(part, whole) == pytest.approx((low, high), abs=5e-4)
-
-
 def figure(**changes):
     counts = {"tomograms": 4, "tp": 6, "fp": 12, "fn": 0}
     bounds = {"precision": [0.1, 0.6], "recall": [1.0, 1.0]}

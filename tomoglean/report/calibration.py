@@ -6,7 +6,6 @@ evaluation counts them, against which of them are true.
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import volumes
-from tomoglean.report import charts, figures, plots, slices, style
+from tomoglean.report import charts, figures, intervals, plots, slices, style
 from tomoglean.report.blocks import Chart, Charts, Note
 from tomoglean.report.sources import Row, Source, numbers
 from tomoglean.scores import rates
@@ -28,7 +27,6 @@ LEVELS = 256
 MOST_SLICES = 48
 MOST_OF_ONE = 16
 REPEATS = 400
-Z_95 = 1.959964
 Counts = npt.NDArray[np.int64]
 
 
@@ -317,23 +315,5 @@ def _pick_bin(
         float((scores * each).sum() / number),
         true / number,
         number / total,
-        wilson(true, number),
+        intervals.wilson(int(true), int(number)),
     )
-
-
-def wilson(part: float, whole: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share after Wilson (1927); (0, 1) of nothing.
-
-    Examples
-    --------
-    >>> low, high = wilson(6, 16)
-    >>> round(low, 2), round(high, 2)
-    (0.18, 0.61)
-    """
-    if not whole:
-        return 0.0, 1.0
-    share, square = part / whole, Z_95**2
-    middle = (share + square / (2 * whole)) / (1 + square / whole)
-    spread_ = math.sqrt(share * (1 - share) / whole + square / (4 * whole**2))
-    half = Z_95 * spread_ / (1 + square / whole)
-    return max(middle - half, 0.0), min(middle + half, 1.0)

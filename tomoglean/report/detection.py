@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tomoglean.report import calibration, charts, style
+from tomoglean.report import calibration, charts, intervals, style
 from tomoglean.report.blocks import Cell, Chart, Charts, Note, Table
 from tomoglean.report.sources import Row, Source, numbers, round_order
 
@@ -103,7 +103,8 @@ def _rate(figure: Mapping[str, Any], name: str) -> str:
     mark = ""
     if low == high and name in SHARES:
         part, whole = (sum(figure.get(key) or 0 for key in keys) for keys in SHARES[name])
-        (low, high), mark = calibration.wilson(part, whole), " *"
+        low, high = intervals.wilson(int(part), int(whole)) or (low, high)
+        mark = " *"
     return f"{text}\n{low:.2f} to {high:.2f}{mark}"
 
 
