@@ -90,7 +90,8 @@ def serve(checkout: Path) -> None:
     """Answer until nobody asks."""
     sys.path.insert(0, str(checkout))
     os.chdir(checkout)
-    from snakemake import cli
+    import smart_open  # noqa: F401 - Snakemake needs it when it reads a Snakefile
+    from snakemake import cli, storage  # noqa: F401
 
     from tomoglean import formats, plan  # noqa: F401 - what costs time, once
 
@@ -121,7 +122,11 @@ def run(words: list[str], fail: str, refuse: str) -> None:
     """Be Snakemake with these words, and end the process."""
     from snakemake import cli, workflow
 
-    from tomoglean import report, stage
+    import tomoglean
+
+    report = SimpleNamespace(build=lambda *ignored, **too: "not made here")
+    tomoglean.report = sys.modules["tomoglean.report"] = report  # spares matplotlib
+    from tomoglean import stage
 
     def script(path, basedir, input, output, params, wildcards, *others):
         names = [str(name) for name in output]
@@ -142,7 +147,6 @@ def run(words: list[str], fail: str, refuse: str) -> None:
 
     workflow.script = script
     stage._versions = dict
-    report.build = lambda *ignored, **too: "not made here"
     code = 1
     try:
         cli.main(words)
