@@ -4,10 +4,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import ready
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,14 +115,11 @@ def snakemake(
 ) -> subprocess.CompletedProcess[str]:
     """Run Snakemake of this environment in a study."""
     paths = {"PYTHONPATH": str(FAKE)} if fake else {}
-    command = [sys.executable, "-m", "snakemake", "-s", str(checkout / "Snakefile")]
-    return subprocess.run(
-        [*command, "--directory", str(study), "--cores", "2", *words],
-        cwd=checkout,
-        env={**os.environ, **paths, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+    own = ["-s", str(checkout / "Snakefile"), "--directory", str(study), "--cores", "2"]
+    return ready.run(
+        [*own, *words],
+        folder=checkout,
+        environment={**os.environ, **paths, **environment},
     )
 
 
