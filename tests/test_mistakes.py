@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tomoglean import study
+from tomoglean import stage, study
+from tomoglean.plan import Plan
 from tomoglean.provenance import Refused
 from workflow import ROOT, append, edit, snakemake, write_study
 
@@ -127,3 +128,21 @@ def test_an_empty_study_says_what_to_fill_in(tmp_path):
     done = snakemake(ROOT, folder, "-n")
     assert done.returncode == 0
     assert "holds no volume yet" in done.stderr
+
+
+def test_a_typo_in_a_target_gets_the_name_that_was_meant(tmp_path):
+    folder = write_study(tmp_path / "study")
+    done = snakemake(ROOT, folder, "-n", "bone_segmnt")
+    assert done.returncode == 1
+    line = "tomoglean: bone_segmnt: no target; did you mean bone_segment?"
+    assert line in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["bone_train"], ["-R", "segment"], ["--profile", "slurm"], ["results/checked/a.json"]],
+)
+def test_words_that_are_no_typo_get_no_hint(tmp_path, capsys, words):
+    read = study.read(write_study(tmp_path / "study"))
+    stage._hint_at_typos(Plan(read), ["--cores", "all", *words])
+    assert capsys.readouterr().err == ""

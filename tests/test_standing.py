@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import ready
 from test_running import another, dead, held_by_process, until
 
 from tomoglean import holders, processes, provenance, queues, running, standing
@@ -263,12 +264,9 @@ def test_a_run_notes_its_jobs_also_those_after_a_checkpoint(study):
     (study / "Snakefile").write_text(textwrap.dedent(RULES))
     (study / "work.py").write_text(WORK)
     words = ["--cores", "1", "--keep-going", "--retries", "1", "--directory", str(study)]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-s", str(study / "Snakefile"), *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words += ["-s", str(study / "Snakefile")]
+    done = ready.run(words, folder=study, environment=environment)
     assert done.returncode == 1
     facts = json.loads((study / standing.JOBS).read_text())
     assert [one["rule"] for one in facts] == ["later", "later", "look"], done.stderr

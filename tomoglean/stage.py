@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import difflib
 import json
 import logging
 import os
@@ -216,10 +217,22 @@ def resources(
     """
     from tomoglean.demands import Demands
 
+    if workflow.is_main_process:
+        _hint_at_typos(plan, sys.argv[1:])
     chosen = workflow.resource_settings.overwrite_resources.items()
     on_gpu = tuple(rule for rule, words in chosen if _word(words, "device") == GPU)
     demands = Demands(plan, estimate=workflow.is_main_process, on_gpu=on_gpu)
     return partial(needs, demands=demands), demands.together
+
+
+def _hint_at_typos(plan: "Plan", words: Iterable[str]) -> None:
+    """Name the target that was meant: Snakemake takes a typo for a file nobody makes."""
+    stages = {(task, stage) for task in plan.study.tasks for stage in plan.stages(task)}
+    known = {*map("_".join, stages), *(stage for _, stage in stages)}
+    for word in words:
+        near = difflib.get_close_matches(word, known, n=1, cutoff=0.85)
+        if near and word not in known:
+            sys.stderr.write(f"tomoglean: {word}: no target; did you mean {near[0]}?\n")
 
 
 def _word(resources: Any, name: str) -> Any:
