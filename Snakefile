@@ -1,6 +1,6 @@
 """From raw volumes to answers: `snakemake`, or `snakemake --profile slurm`."""
 
-from tomoglean.stage import before, crate, open_plan, release, report, resources, tidy
+from tomoglean.stage import before, crate, open_plan, release, resources, show, tidy
 
 tidy(workflow)
 plan = open_plan(config, checkpoints, look=workflow.is_main_process)
@@ -30,12 +30,12 @@ onstart:
 
 
 onsuccess:
-    report(plan, "green")
+    show(plan, "green")
     crate(plan)
     release()
 
 
 onerror:
-    report(plan, "failed")
+    show(plan, "failed")
     crate(plan)
     release()

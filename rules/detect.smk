@@ -138,9 +138,27 @@ rule evaluate_picks:
         truth=plan.of_cases("results/converted/{task}/{use}/points/{volume}.csv"),
         volumes=plan.of_cases("results/converted/{volume}.h5"),
     output:
-        summary="results/evaluated/{task}/summary.json",
-        matches="results/evaluated/{task}/matches.csv",
-        curve="results/evaluated/{task}/curve.csv",
+        summary=report(
+            "results/evaluated/{task}/summary.json",
+            caption="../workflow/report/summary_picks.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "headline"},
+        ),
+        matches=report(
+            "results/evaluated/{task}/matches.csv",
+            caption="../workflow/report/matches.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "every TP, FP and FN"},
+        ),
+        curve=report(
+            "results/evaluated/{task}/curve.csv",
+            caption="../workflow/report/curve.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "precision and recall"},
+        ),
     log:
         "logs/evaluate/{task}.log",
     wildcard_constraints:
@@ -166,7 +184,13 @@ rule publish:
         picks="results/picked/{task}/final/{volume}.csv",
         summary="results/evaluated/{task}/summary.json",
     output:
-        picks="results/published/{task}/{volume}.csv",
+        picks=report(
+            "results/published/{task}/{volume}.csv",
+            caption="../workflow/report/candidates.rst",
+            category="Candidates",
+            subcategory="{task}",
+            labels={"volume": "{volume}"},
+        ),
     log:
         "logs/publish/{task}/{volume}.log",
     localrule: True
@@ -213,8 +237,20 @@ rule average:
         half1="results/averaged/{task}/half1.mrc",
         half2="results/averaged/{task}/half2.mrc",
         control="results/averaged/{task}/control.mrc",
-        fsc="results/averaged/{task}/fsc.csv",
-        summary="results/averaged/{task}/summary.json",
+        fsc=report(
+            "results/averaged/{task}/fsc.csv",
+            caption="../workflow/report/fsc.rst",
+            category="Average",
+            subcategory="{task}",
+            labels={"figure": "Fourier shell correlation"},
+        ),
+        summary=report(
+            "results/averaged/{task}/summary.json",
+            caption="../workflow/report/average.rst",
+            category="Average",
+            subcategory="{task}",
+            labels={"figure": "headline"},
+        ),
     log:
         "logs/average/{task}.log",
     conda:

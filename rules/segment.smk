@@ -62,7 +62,13 @@ rule measure:
     input:
         segmented="results/segmented/{task}/final/{volume}.h5",
     output:
-        measured="results/measured/{task}/{volume}.json",
+        measured=report(
+            "results/measured/{task}/{volume}.json",
+            caption="../workflow/report/measured.rst",
+            category="Measurements",
+            subcategory="{task}",
+            labels={"volume": "{volume}"},
+        ),
     log:
         "logs/measure/{task}/{volume}.log",
     group:
@@ -89,9 +95,27 @@ rule evaluate:
         examples=plan.baseline_examples,
         weak=plan.weak_labels,
     output:
-        scores="results/evaluated/{task}/scores.csv",
-        summary="results/evaluated/{task}/summary.json",
-        confusion="results/evaluated/{task}/confusion.csv",
+        scores=report(
+            "results/evaluated/{task}/scores.csv",
+            caption="../workflow/report/scores.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "per class and volume"},
+        ),
+        summary=report(
+            "results/evaluated/{task}/summary.json",
+            caption="../workflow/report/summary.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "headline"},
+        ),
+        confusion=report(
+            "results/evaluated/{task}/confusion.csv",
+            caption="../workflow/report/confusion.rst",
+            category="Quality",
+            subcategory="{task}",
+            labels={"figure": "confusion matrix"},
+        ),
     log:
         "logs/evaluate/{task}.log",
     wildcard_constraints:

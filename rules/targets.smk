@@ -3,6 +3,10 @@
 The rules here make nothing themselves; each asks for the artefacts of one stage.
 """
 
+
+report: "../workflow/report/study.rst"
+
+
 for task in plan.study.tasks:
     for stage in plan.stages(task):
 

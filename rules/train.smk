@@ -96,8 +96,20 @@ rule train:
     output:
         weights="results/trained/{task}/{round}.weights.h5",
         last="results/trained/{task}/{round}.last.weights.h5",
-        model="results/trained/{task}/{round}.json",
-        curve="results/trained/{task}/{round}.csv",
+        model=report(
+            "results/trained/{task}/{round}.json",
+            caption="../workflow/report/network.rst",
+            category="Training",
+            subcategory="{task}",
+            labels={"round": "{round}", "figure": "network"},
+        ),
+        curve=report(
+            "results/trained/{task}/{round}.csv",
+            caption="../workflow/report/learning.rst",
+            category="Training",
+            subcategory="{task}",
+            labels={"round": "{round}", "figure": "learning curve"},
+        ),
     log:
         "logs/train/{task}/{round}.log",
     conda:

@@ -13,7 +13,12 @@ checkpoint check:
     input:
         raw=plan.raw,
     output:
-        checked="results/checked/{volume}.json",
+        checked=report(
+            "results/checked/{volume}.json",
+            caption="../workflow/report/checked.rst",
+            category="Data",
+            labels={"volume": "{volume}"},
+        ),
     log:
         "logs/check/{volume}.log",
     conda:
@@ -55,7 +60,13 @@ rule convert_labels:
         raw=plan.raw_labels,
     output:
         labels="results/converted/{task}/{use}/{kind}/{volume}.h5",
-        checked="results/checked/{task}/{use}/{kind}/{volume}.json",
+        checked=report(
+            "results/checked/{task}/{use}/{kind}/{volume}.json",
+            caption="../workflow/report/labels.rst",
+            category="Labels",
+            subcategory="{task}",
+            labels={"volume": "{volume}", "use": "{use}", "kind": "{kind}"},
+        ),
     log:
         "logs/convert/{task}/{use}/{kind}/{volume}.log",
     conda:
@@ -79,7 +90,13 @@ rule convert_points:
         raw=plan.raw_labels,
     output:
         points="results/converted/{task}/{use}/points/{volume}.csv",
-        checked="results/checked/{task}/{use}/points/{volume}.json",
+        checked=report(
+            "results/checked/{task}/{use}/points/{volume}.json",
+            caption="../workflow/report/labels.rst",
+            category="Labels",
+            subcategory="{task}",
+            labels={"volume": "{volume}", "use": "{use}", "kind": "points"},
+        ),
     log:
         "logs/convert/{task}/{use}/points/{volume}.log",
     retries: 0

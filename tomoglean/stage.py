@@ -179,7 +179,7 @@ def _make_sure_of_room(plan: "Plan", asked: set[str]) -> None:
         sys.stderr.write(f"tomoglean: no forecast: {type(error).__name__}: {error}\n")
 
 
-def report(plan: "Plan", outcome: str) -> None:
+def show(plan: "Plan", outcome: str) -> None:
     """Build the report after a run; a failing report never turns a green run red."""
     from tomoglean import report as reports
 
