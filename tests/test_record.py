@@ -53,6 +53,15 @@ def test_the_whole_hash_and_the_size_stand_in_the_rows(source):
     assert all(not isinstance(value, list | dict) for value in row.values())
 
 
+def test_the_tables_beside_the_page_hold_whole_hashes(source):
+    checked(source.study.root, "rod-1", **FACTS)
+    cell = inputs.table(source).rows[0][inputs.HEAD.index("sha256")]
+    assert (cell.text, cell.value) == ("ab" * 6, "ab" * 32)
+    found = jobs.of([{"rule": "pick", "code": "c" * 64, "memory_mb": 12.5}])
+    row = record.runtimes(found).rows[0]
+    assert (row[-1].value, row[-2].value) == ("c" * 64, 12.5)
+
+
 def test_a_volume_that_was_not_checked_is_a_row_all_the_same(source):
     assert told(inputs.table(source))[0][:4] == ["rod-1", "not checked", "n/a", "n/a"]
 

@@ -29,12 +29,12 @@ class Heading:
 class Cell:
     """One field of a table: text, how it is set apart (pill, best ...), a small picture.
 
-    `value` is the number behind the text, for the tables beside the page.
+    `value` is the number or the whole word behind the text, for the tables beside the page.
     """
 
     text: str
     look: str = ""
-    value: float | None = None
+    value: float | str | None = None
     uri: str = ""
     alt: str = ""
 

@@ -83,7 +83,9 @@ def _bytes(source: Source, row: Mapping[str, str]) -> int | None:
 def table(source: Source) -> Table:
     """List every volume with its file, grey values and hash."""
     listed = [_cells(source, facts) for facts in rows(source)]
-    return Table(HEAD, listed, CAPTION, empty="volumes.tsv has no row yet.")
+    return Table(
+        HEAD, listed, CAPTION, empty="volumes.tsv has no row yet.", name="data-volumes"
+    )
 
 
 def _cells(source: Source, facts: Facts) -> list[Cell]:
@@ -97,10 +99,10 @@ def _cells(source: Source, facts: Facts) -> list[Cell]:
         verdict(facts["verdict"]),
         Cell(str(facts["file"] or "n/a"), "keep"),
         *(Cell(str(facts[name] or "n/a")) for name in ("format", "dtype")),
-        Cell(size(facts["bytes"]), "number"),
+        Cell(size(facts["bytes"]), "number", facts["bytes"]),
         Cell(" × ".join(map(str, shape)) if None not in shape else "n/a", "number"),
         Cell(overview.voxel(voxel if None not in voxel else None), "number"),
-        Cell(short(facts["sha256"]), "number"),
+        Cell(short(facts["sha256"]), "number", facts["sha256"]),
         _histogram(source, facts),
         Cell(" / ".join(spread), "number"),
         Cell(" to ".join(ends), "number"),
@@ -143,7 +145,7 @@ def refused(source: Source) -> list[Any]:
         for facts in (*found, *labels)
     ]
     head = ["volume", "file", "why, and what to do"]
-    return [Table(head, listed, WHAT_TO_DO)]
+    return [Table(head, listed, WHAT_TO_DO, name="data-refused")]
 
 
 # -- labels ------------------------------------------------------------------------------
@@ -201,7 +203,9 @@ def labels_table(source: Source) -> Table:
             *(Cell(str(facts[name]), "keep") for name in ("task", "volume", "use", "kind")),
             Cell(facts["holds"], "wide"),
             Cell(facts["messages"], "wide"),
-            Cell("\n".join(map(short, facts["sha256"].split("; "))), "keep"),
+            Cell(
+                "\n".join(map(short, facts["sha256"].split("; "))), "keep", facts["sha256"]
+            ),
             verdict(facts["verdict"]),
         ]
         for facts in label_rows(source)
@@ -210,7 +214,7 @@ def labels_table(source: Source) -> Table:
         *("task", "volume", "use", "kind", "voxels or points", "notes"),
         *("sha256", "verdict"),
     )
-    return Table(head, listed, empty="No labels yet.")
+    return Table(head, listed, empty="No labels yet.", name="data-labels")
 
 
 def listing(source: Source, name: str) -> str:

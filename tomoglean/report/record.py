@@ -71,7 +71,7 @@ def made_with(source: Source, done: Sequence[jobs.Job]) -> Table:
         for name, value in facts.items()
     ]
     caption = "Packages are compared with the locks now; versions are those of the jobs."
-    return Table(["made with", ""], rows, caption)
+    return Table(["made with", "what"], rows, caption, name="made-with")
 
 
 def _listed(counts: Mapping[str, int]) -> str:
@@ -116,7 +116,7 @@ def runtimes(done: Sequence[jobs.Job]) -> Table:
         *("median memory", "most memory", "code"),
     )
     rows = [_cost(cost) for cost in jobs.costs(done)]
-    return Table(head, rows, COSTS, empty="No job left a record.")
+    return Table(head, rows, COSTS, empty="No job left a record.", name="rules")
 
 
 def _cost(cost: jobs.Cost) -> list[Cell]:
@@ -124,10 +124,15 @@ def _cost(cost: jobs.Cost) -> list[Cell]:
     return [
         Cell(cost.rule),
         Cell(f"{cost.jobs:,}", "number"),
-        *(Cell(style.duration(seconds), "number") for seconds in spans),
-        Cell(style.number(cost.processors, 1), "number"),
-        *(Cell(_memory(mb), "number") for mb in (cost.median_memory_mb, cost.memory_mb)),
-        Cell("\n".join(map(inputs.short, cost.code)) or "n/a", "hash"),
+        *(Cell(style.duration(seconds), "number", seconds) for seconds in spans),
+        Cell(style.number(cost.processors, 1), "number", cost.processors),
+        *(
+            Cell(_memory(mb), "number", mb)
+            for mb in (cost.median_memory_mb, cost.memory_mb)
+        ),
+        Cell(
+            "\n".join(map(inputs.short, cost.code)) or "n/a", "hash", "; ".join(cost.code)
+        ),
     ]
 
 
@@ -166,4 +171,5 @@ def changed(config: Mapping[str, Any]) -> Any:
         for one in found
     ]
     caption = "A control differs from what its task trains with; lists are one value."
-    return Table(["setting", "default", "here"], rows, caption, empty="All as by default.")
+    head = ["setting", "default", "here"]
+    return Table(head, rows, caption, empty="All as by default.", name="settings")

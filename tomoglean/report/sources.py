@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tomoglean import provenance, volumes
+from tomoglean import provenance, usage, volumes
 from tomoglean.report import style
 from tomoglean.study import SIMULATED, Study
 
@@ -190,11 +190,7 @@ def attributes(path: Path) -> dict[str, Any]:
 
 def git_state() -> tuple[str, str]:
     """Return the commit of the checkout and whether files differ from it."""
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return "unknown", "no git checkout"
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return commit, "with local changes" if changes else "clean"
+    return usage.checkout()
 
 
 def git(*words: str) -> str:
@@ -205,14 +201,6 @@ def git(*words: str) -> str:
     command = [program, "-C", str(PACKAGE), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words, found executable
     return done.stdout.strip()
-
-
-def environment_locks() -> dict[str, str]:
-    """Return the sha256 of every environment lock file by name."""
-    files = sorted((PACKAGE / "envs").glob("*.txt")) + sorted(
-        (PACKAGE / "envs").glob("*.lock")
-    )
-    return {path.name: provenance.sha256_of_file(path) for path in files}
 
 
 def discreet(text: str, root: Path) -> str:
