@@ -1,5 +1,7 @@
 """Two runs side by side: what differs is told, what is equal says so, names are text."""
 
+import csv
+import hashlib
 import json
 import shutil
 from html.parser import HTMLParser
@@ -46,6 +48,7 @@ def make_study(root, **changes):
     provenance.write_json(
         {"use": "test", "headline": headline}, results / "evaluated/t3ss/summary.json"
     )
+    provenance.write_text("numpy==2.4.6", results / "crate/envs/cpu.lock.txt")
     provenance.write_json({"bone_mm3": 2.5}, results / "measured/bone/rod-1.json")
     for rule, code in (("train", "a" * 64), ("segment", "b" * 64)):
         record = {
@@ -132,6 +135,57 @@ def test_a_difference_stands_in_its_part(pair, tmp_path, part, file, changes, to
     page = compared(pair, tmp_path / "page.html")
     assert told in page.sections[part]
     assert comparison.TITLES[part].lower() in page.sections["summary"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        ("provenance/train.json", '{"checkout": {"commit": "%s", "state": "clean"}}',
+         "commit|–|%s (clean)|"),
+        ("ro-crate-metadata.json",
+         '{"@graph": [3, {"name": "tomoglean", "softwareVersion": "%s"}]}', "commit|–|%s|"),
+    ],
+)  # fmt: skip
+def test_the_commit_of_the_jobs_or_of_the_crate_is_compared(
+    pair, tmp_path, path, text, told
+):
+    (pair[1] / "results" / path).write_text(text % ("9" * 40))
+    page = compared(pair, tmp_path / "page.html")
+    assert told % ("9" * 40) in page.sections["checkout"]
+    assert "checkout and locks" in page.sections["summary"]
+
+
+def test_locks_are_compared_by_their_hash(pair, tmp_path):
+    for root, text in zip(pair, ("numpy==1", "numpy==2"), strict=True):
+        provenance.write_text(text, root / "results/crate/envs/cpu.lock.txt")
+    digests = [hashlib.sha256(text).hexdigest()[:12] for text in (b"numpy==1", b"numpy==2")]
+    page = compared(pair, tmp_path / "page.html")
+    assert f"sha256 of cpu.lock.txt|{'|'.join(digests)}|" in page.sections["checkout"]
+
+
+def test_all_rows_stand_beside_the_page_too(pair, tmp_path):
+    edit(pair[1] / "results/measured/bone/rod-1.json", bone_mm3=2.0)
+    comparison.build(*pair, tmp_path / "page.html")
+    with open(tmp_path / "page.csv", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    bone = rows["rod-1, bone: bone mm3"]
+    assert (bone["a"], bone["b"], bone["same"], bone["b_minus_a"]) == (
+        *("2.5", "2.0", "false", "-0.5"),
+    )
+    told = provenance.read_json(tmp_path / "page.json")
+    assert len(told["rows"]) == len(rows)
+    assert {"part": "volumes", "name": "rod-1, bone: bone mm3", "a": 2.5, "b": 2.0,
+            "same": False, "b_minus_a": -0.5} in told["rows"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["=1+1", "@x", float("nan"), [float("nan")], True])
+def test_odd_values_stand_beside_the_page_without_harm(pair, tmp_path, value):
+    config = {**CONFIG, "odd": value}
+    (pair[1] / "config/config.yaml").write_text(yaml.safe_dump(config))
+    comparison.build(*pair, tmp_path / "page.html")
+    rows = provenance.read_json(tmp_path / "page.json")["rows"]
+    assert any(row["name"] == "odd" for row in rows)
+    assert ",=1" not in (tmp_path / "page.csv").read_text()
 
 
 def test_a_setting_is_named_by_its_whole_key(pair, tmp_path):

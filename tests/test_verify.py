@@ -1,6 +1,7 @@
 """Nothing that a crate names can change unseen."""
 
 import random
+import shutil
 import subprocess
 
 import crates
@@ -58,6 +59,14 @@ def test_every_one_of_200_flipped_bits_is_found(results):
 def test_a_bit_flipped_in_raw_data_is_found_where_the_study_lies_around_them(results):
     flip(results.parent / "raw/a.mrc", 7)
     assert lines(results)[0].startswith("changed: raw/a.mrc: raw data")
+
+
+def test_raw_data_that_are_away_are_one_finding_however_many(results):
+    shutil.rmtree(results.parent / "raw")
+    told = [line for line in lines(results) if "raw" in line]
+    assert len(told) == 1
+    assert told[0].startswith("away: raw data: 2 of 3 files are not here")
+    assert "raw/a.mrc" in told[0]
 
 
 def test_results_alone_are_verified_without_their_raw_data(results, tmp_path):

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from tomoglean.discretion import hide
 from tomoglean.provenance import Refused
 
 NAMED = "ni:///sha-256;"
+NAMED_AWAY = 3
 ALTERED = "no longer what its job wrote"
 
 
@@ -28,7 +29,7 @@ class Finding:
     path
         Below results, or as a table of the study names it.
     what
-        changed, missing, extra or unreadable.
+        changed, missing, extra, unreadable, or away (raw data that are not here).
     why
         What was expected and what was found.
     """
@@ -149,13 +150,36 @@ def _raw(root: Path, told: Mapping[str, Mapping[str, Any]]) -> tuple[list[Findin
     if not named or not study.is_study(root):
         return [], 0
     try:
-        asked = study.read(root)
+        asked = _asked(root)
     except Refused as refusal:
         return [Finding("config", "unreadable", str(refusal))], 0
     rows = {row["path"]: row for row in (*asked.volumes, *asked.labels)}
     known = {path: row for path, row in rows.items() if hide(path) in named}
-    every = [_raw_one(root, path, row, named[hide(path)]) for path, row in known.items()]
-    return [finding for finding in every if finding], len(known)
+    away = sorted(hide(path) for path in known if not _is_here(root, path))
+    here = {path: row for path, row in known.items() if hide(path) not in away}
+    every = [_raw_one(root, path, row, named[hide(path)]) for path, row in here.items()]
+    return [finding for finding in (*every, _away(away, len(known))) if finding], len(here)
+
+
+def _asked(root: Path) -> study.Study:
+    """Read a study with the volumes that came in; without them where raw data are away."""
+    try:
+        return study.read(root)
+    except Refused:
+        return study.as_written(root)
+
+
+def _is_here(root: Path, path: str) -> bool:
+    return tables.locate(path, root).exists()
+
+
+def _away(paths: Sequence[str], every: int) -> Finding | None:
+    """Tell of raw data that are not here, such as on tape: in one line, however many."""
+    if not paths:
+        return None
+    named = ", ".join(paths[:NAMED_AWAY]) + (", .." if len(paths) > NAMED_AWAY else "")
+    why = f"{len(paths)} of {every} files are not here, so they were not compared: {named}"
+    return Finding("raw data", "away", why)
 
 
 def _several(value: Any) -> list[str]:

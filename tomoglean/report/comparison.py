@@ -1,5 +1,6 @@
 """Put two runs side by side on one page: settings, code, versions, data, every figure."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tomoglean import provenance, report
-from tomoglean.report import runs, style
+from tomoglean.report import numbers, runs, style
 from tomoglean.report.blocks import Card, Cell, Fold, Note, Section, Table
 from tomoglean.report.runs import Facts
 from tomoglean.report.settings import said
@@ -16,7 +17,10 @@ from tomoglean.report.sources import Source
 
 LOG = logging.getLogger(__name__)
 MOST_ROWS = 400
-PARTS = ("headline", "figures", "volumes", "config", "tables", "code", "versions", "data")
+PARTS = (
+    *("headline", "figures", "volumes", "config", "tables", "code", "versions"),
+    *("checkout", "data"),
+)
 TITLES = {
     "headline": "Headline figures",
     "figures": "All figures",
@@ -24,12 +28,15 @@ TITLES = {
     "config": "Config",
     "tables": "Tables",
     "code": "Code",
+    "checkout": "Checkout and locks",
     "versions": "Versions",
     "data": "Data",
 }
 LEADS = {
     "code": "Fingerprints of all code that a stage's script reaches, without comments;"
     " several where parts of a run were made with different code.",
+    "checkout": "Commit of the jobs, or of the crate where no job tells it; locks and their"
+    " sha256 as the crate carries them.",
     "versions": "As the records of the jobs name them.",
     "data": "As the check found them; a sha256 is cut to 12 digits.",
     "tables": "Rows of volumes.tsv and labels.tsv; folders are left out of paths.",
@@ -104,7 +111,42 @@ def build(a: Path, b: Path, page: Path) -> list[str]:
         )
     )
     provenance.write_text(html, page)
+    _write_rows(found, names, page)
     return [alerts[0].text, *(f"{_count(part, found[part])}" for part in PARTS)]
+
+
+def _write_rows(
+    found: Mapping[str, list[Difference] | None], names: tuple[str, str], page: Path
+) -> None:
+    """Write what both runs are, equal or not, as CSV and as JSON beside the page."""
+    listed = [
+        {"part": part, "name": one.name, "a": one.a, "b": one.b, "same": one.is_same,
+         "b_minus_a": _gap(one)}
+        for part, every in found.items()
+        for one in every or ()
+    ]  # fmt: skip
+    head = ["part", "name", "a", "b", "same", "b_minus_a"]
+    cells = [[_plain(row[name]) for name in head] for row in listed]
+    base = page.with_suffix("") if page.suffix == ".html" else page
+    provenance.write_text(numbers.as_csv(head, cells), base.parent / f"{base.name}.csv")
+    rows = [{name: _finite(value) for name, value in row.items()} for row in listed]
+    told = {"a": names[0], "b": names[1], "rows": rows}
+    provenance.write_json(told, base.parent / f"{base.name}.json")
+
+
+def _plain(value: Any) -> Any:
+    """Write a value as one cell: lists and truth values as JSON, nothing as nothing."""
+    simple = value is None or (
+        isinstance(value, str | int | float) and not isinstance(value, bool)
+    )
+    return value if simple else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value that JSON can hold: a number that is none becomes null."""
+    if isinstance(value, float):
+        return style.finite(value)
+    return value if value is None or isinstance(value, str | int) else _plain(value)
 
 
 def _folder(path: Path) -> str:
@@ -136,6 +178,7 @@ def _compared(part: str, first: Source, second: Source) -> list[Difference] | No
         "config": runs.config,
         "tables": runs.rows,
         "code": runs.code,
+        "checkout": runs.checkout,
         "versions": runs.versions,
         "data": runs.data,
     }

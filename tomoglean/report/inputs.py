@@ -83,9 +83,7 @@ def _bytes(source: Source, row: Mapping[str, str]) -> int | None:
 def table(source: Source) -> Table:
     """List every volume with its file, grey values and hash."""
     listed = [_cells(source, facts) for facts in rows(source)]
-    return Table(
-        HEAD, listed, CAPTION, empty="volumes.tsv has no row yet.", name="data-volumes"
-    )
+    return Table(HEAD, listed, CAPTION, empty="volumes.tsv has no row yet.", name="data")
 
 
 def _cells(source: Source, facts: Facts) -> list[Cell]:

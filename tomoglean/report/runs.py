@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from tomoglean import provenance, tables
 from tomoglean import study as studies
-from tomoglean import tables
 from tomoglean.provenance import Refused
-from tomoglean.report import overview, style
+from tomoglean.report import jobs, overview, style
 from tomoglean.report.settings import leaves
 from tomoglean.report.sources import Row, Source, discreet, discreet_tree, flat
 from tomoglean.study import Study
@@ -150,6 +150,28 @@ def code(source: Source) -> Facts:
 
 def _digests(digests: Iterable[str]) -> str:
     return ", ".join(digest[:SHORT] for digest in sorted(digests))
+
+
+def checkout(source: Source) -> Facts:
+    """Tell commit and locks: of the jobs where they tell it, else of the last crate."""
+    commits = {job.commit for job in jobs.of(source.provenance())} - {jobs.UNTOLD}
+    found: dict[str, Any] = {}
+    if commits := commits or _commit_of_crate(source):
+        found["commit"] = ", ".join(sorted(commits))
+    for lock in source.find("crate/envs/*.lock.txt"):
+        digest = provenance.sha256_of_file(lock)[:SHORT]
+        found[f"sha256 of {lock.name}"] = digest
+    return found
+
+
+def _commit_of_crate(source: Source) -> set[str]:
+    """Commit that the crate names; crates know one of the time they were written."""
+    graph = source.json("ro-crate-metadata.json").get("@graph")
+    named = (
+        [one for one in graph if isinstance(one, dict)] if isinstance(graph, list) else []
+    )
+    ours = [one for one in named if one.get("name") == "tomoglean"]
+    return {str(one["softwareVersion"]) for one in ours if one.get("softwareVersion")}
 
 
 def versions(source: Source) -> Facts:
