@@ -283,3 +283,11 @@ def test_a_control_differs_from_its_task_alone():
 @pytest.mark.parametrize("config", [{"tasks": {"a": {"kind": "new"}}}, {"tasks": 3}])
 def test_a_config_of_another_version_is_one_line(config):
     assert "does not fit" in record.changed(config).text
+
+
+def test_settings_are_written_as_one_would_set_them():
+    config = {**CONFIG, "tasks": {"bone": {**CONFIG["tasks"]["bone"], "train": {}}}}
+    config["tasks"]["bone"]["train"] = {"learning_rate": 0.25}
+    full = settings.configs.complete(config, "config")
+    found = {row[0].text: [cell.text for cell in row] for row in record.changed(full).rows}
+    assert found["tasks.bone.train.learning_rate"][1:] == ["0.001", "0.25"]

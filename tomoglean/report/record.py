@@ -163,13 +163,16 @@ def changed(config: Mapping[str, Any]) -> Any:
     rows = [
         [
             Cell(one.key),
-            Cell(
-                settings.said(one.default) if one.has_default else "(must be named)", "wide"
-            ),
-            Cell(settings.said(one.here), "wide strong"),
+            Cell(_setting(one.default) if one.has_default else "(must be named)", "wide"),
+            Cell(_setting(one.here), "wide strong"),
         ]
         for one in found
     ]
     caption = "A control differs from what its task trains with; lists are one value."
     head = ["setting", "default", "here"]
     return Table(head, rows, caption, empty="All as by default.", name="settings")
+
+
+def _setting(value: Any) -> str:
+    """Write a setting as one would set it."""
+    return f"{value:g}" if isinstance(value, float) else settings.said(value)
