@@ -147,6 +147,28 @@ def test_files_are_named_by_part_and_title_each_once():
     ]
 
 
+def test_a_wide_table_goes_on_below_and_is_one_file():
+    cells = [Cell(word) for word in "abcdef"]
+    wide = Table(list("ABCDEF"), [cells], columns=2)
+    heads = ["".join(head) for head, _ in wide.pieces]
+    bodies = ["".join(cell.text for cell in rows[0]) for _, rows in wide.pieces]
+    assert heads == ["ABC", "ADE", "AF"]
+    assert bodies == ["abc", "ade", "af"]
+    assert [file.rows for file in files_of(wide)] == [[list("abcdef")]]
+
+
+def test_a_narrow_table_stays_whole():
+    rows = [[Cell("a"), Cell("b")]]
+    assert Table(["A", "B"], rows).pieces == [(["A", "B"], rows)]
+    assert Table(["A"], [[Cell("a")]]).pieces == [(["A"], [[Cell("a")]])]
+
+
+def test_a_cut_table_shows_its_first_rows():
+    rows = [[Cell(str(n))] for n in range(5)]
+    [(_, shown)] = Table(["A"], rows, shown=2).pieces
+    assert [row[0].text for row in shown] == ["0", "1"]
+
+
 def test_a_table_without_rows_is_no_file():
     assert files_of(Table(["x"], [])) == []
 

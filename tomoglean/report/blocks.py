@@ -43,8 +43,9 @@ class Cell:
 class Table:
     """A table that scrolls inside its own box; the first column holds the names.
 
-    `name` is that of its file beside the page (from its title or heading if empty), and
-    `shown` how many rows the page has of it (all if 0).
+    `name` is that of its file beside the page (from its title or heading if empty),
+    `shown` how many rows the page has of it, and `columns` how many of them side by side
+    (all if 0): the others follow below.
     """
 
     head: Sequence[str]
@@ -55,7 +56,22 @@ class Table:
     title: str = ""
     name: str = ""
     shown: int = 0
+    columns: int = 0
     kind: ClassVar[str] = "table"
+
+    @property
+    def pieces(self) -> list[tuple[list[str], list[list[Cell]]]]:
+        """Head and rows as the page has them, one piece below the other."""
+        width, rows = len(self.head) - 1, self.rows[: self.shown or None]
+        step = self.columns or max(width, 1)
+        parts = [slice(at, at + step) for at in range(1, max(width, 1) + 1, step)]
+        return [
+            (
+                [*self.head[:1], *self.head[part]],
+                [[*row[:1], *row[part]] for row in rows],
+            )
+            for part in parts
+        ]
 
 
 @dataclass(frozen=True)

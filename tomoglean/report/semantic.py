@@ -167,7 +167,7 @@ def quantities(source: Source, task: str) -> list[Any]:
         if _worth_showing(name) and any(v.get(name) is not None for v in measured.values())
         if not (bone_free and name.startswith("bone_"))
     ]
-    table = Table(["quantity", *measured], rows, COUNTED, source.stamps(task))
+    table = Table(["quantity", *measured], rows, COUNTED, source.stamps(task), columns=8)
     return [table]
 
 
