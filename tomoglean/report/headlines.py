@@ -94,7 +94,7 @@ def _detection(source: Source, task: str) -> list[Figure]:
         reason = str(summary.get("reason") or NOTHING)
         return [Figure(task, "FP per TP", None, detail=reason, digits=2)]
     hits, extra, missed = (_count(found.get(name)) for name in ("tp", "fp", "fn"))
-    where = f"{summary.get('use') or _use(summary)} volumes"
+    where = _where(found, str(summary.get("use") or _use(summary)))
     picks, truths = hits + extra, hits + missed
     return [
         Figure(
@@ -105,7 +105,7 @@ def _detection(source: Source, task: str) -> list[Figure]:
             FROM_COUNTS if picks else "no pick, so no interval",
             picks,
             "picks",
-            f"{hits} TP, {extra} FP, {missed} FN in {_tomograms(found)}{where}",
+            f"{hits} TP, {extra} FP, {missed} FN in {where}",
             digits=2,
         ),
         _share(task, "precision", found, hits, picks, "picks"),
@@ -131,9 +131,10 @@ def _use(summary: Mapping[str, Any]) -> str:
     return next((use for use in ("test", "validate", "train") if use in uses), "scored")
 
 
-def _tomograms(found: Mapping[str, Any]) -> str:
+def _where(found: Mapping[str, Any], use: str) -> str:
     count = _count(found.get("tomograms"))
-    return f"{count} " if count else ""
+    told = f"{count} " if count else ""
+    return f"{told}{use} volume{'s' if count != 1 else ''}"
 
 
 # -- semantic ------------------------------------------------------------------------

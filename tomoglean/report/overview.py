@@ -74,7 +74,8 @@ def _time_card(source: Source) -> Card:
     if not spent:
         return Card("computing time", "n/a", "no record of any job")
     total = style.duration(sum(spent.values()))
-    return Card("computing time", total, f"{len(spent)} jobs, one after another")
+    jobs = f"{len(spent)} job{'s' if len(spent) != 1 else ''}"
+    return Card("computing time", total, f"{jobs}, one after another")
 
 
 def task_headline(source: Source, task: str) -> dict[str, str]:

@@ -196,7 +196,8 @@ def _score_words(row: Mapping[str, Any]) -> str:
 
 def _found_words(row: Mapping[str, Any]) -> list[str]:
     if row.get("candidates") is not None:
-        return [f"{row['candidates']} candidates"]
+        count = row["candidates"]
+        return [f"{count} candidate{'s' if count != 1 else ''}"]
     found = row.get("found") or {}
     names = [name.partition(" ")[2] for name in found if name.startswith("share_percent ")]
     shown = [name for place, name in enumerate(names) if place or name != "background"]

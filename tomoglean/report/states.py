@@ -14,6 +14,7 @@ from tomoglean.report.style import words
 MOST_BYTES = 1 << 20
 LINE_LETTERS = 300
 BEGIN = re.compile(r" INFO tomoglean\.stage: rule (\S+) for (.+)")
+ENDED = " (no error follows: it was ended from outside)"
 WORDS = ("done", "failed", "refused", "running", "waiting")
 
 
@@ -74,6 +75,8 @@ def _jobs(source: Source) -> Iterator[Job]:
         warned = [head[4] for head in heads if head and head[2] == "WARNING"]
         state = "done" if over else unfinished
         line = _short(attempt.line, root)
+        if state == "failed" and not attempt.failed:
+            line += ENDED
         yield Job(rule, outputs, state, line, tuple(_short(one, root) for one in warned))
 
 
