@@ -247,12 +247,50 @@ def test_a_score_map_brings_its_colour_bar(source):
 
 
 def test_more_volumes_leave_less_detail_for_each():
-    found = [figures.detail(count) for count in (1, 15, 30, 60)]
-    edges = [one.edge_px for one in found]
-    assert edges == sorted(edges, reverse=True)
-    assert len(set(edges)) == 4
+    found = [figures.detail(count) for count in (1, 12, 18, 30, 60)]
+    for kept in ("edge_px", "quality", "most_bytes"):
+        values = [getattr(one, kept) for one in found]
+        assert values == sorted(set(values), reverse=True)
 
 
-def test_a_picture_of_less_quality_is_lighter():
-    noise = np.random.default_rng(1).integers(0, 255, (99, 99), np.uint8)
-    assert len(figures.webp(noise, 50)) < len(figures.webp(noise, 90))
+@pytest.mark.parametrize("volumes", [8, 20, 34, 60])
+def test_all_pictures_together_stay_within_their_share(volumes):
+    allowed = figures.detail(volumes).most_bytes
+    uris = volumes * figures.PICTURES * allowed * 4 / 3
+    assert uris <= figures.SHARE_BYTES
+
+
+@pytest.mark.parametrize("most_bytes", [12_000, 20_000, 25_000])
+def test_noise_is_kept_in_less_quality_until_it_is_light_enough(most_bytes):
+    noise = np.random.default_rng(1).integers(0, 255, (210, 210), np.uint8)
+    heavy = len(figures.webp(noise))
+    light = len(figures.webp(noise, most_bytes=most_bytes))
+    assert light <= 4 / 3 * most_bytes + 40 < heavy
+
+
+def test_a_picture_that_is_light_keeps_its_quality():
+    flat = np.full((99, 99), 7, np.uint8)
+    assert figures.webp(flat, most_bytes=10_000) == figures.webp(flat)
+
+
+def test_volumes_shown_by_fewer_pictures_count_less(tmp_path):
+    trained, tested = source_in(tmp_path, use="train"), source_in(tmp_path)
+    for source in (trained, tested):
+        row = source.study.volumes[0]
+        names = [f"v{i}" for i in range(15)]
+        source.study.volumes[:] = [{**row, "volume": name} for name in names]
+        label = source.study.labels[0]
+        source.study.labels[:] = [
+            {**label, "volume": name, "task": task}
+            for name in names
+            for task in ("bone", "t3ss")
+        ]
+    assert slices.detail(trained).edge_px > slices.detail(tested).edge_px
+
+
+def test_a_page_of_many_volumes_says_that_pictures_are_small(source):
+    assert slices.lightened(source) == []
+    row = source.study.volumes[0]
+    source.study.volumes[:] = [{**row, "volume": f"v{i}"} for i in range(15)]
+    [note] = slices.lightened(source)
+    assert "pictures are kept to 270 px" in note.text

@@ -34,25 +34,35 @@ HEAT_STEPS = 9
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of a picture is kept: its longest edge in pixels, and WebP quality."""
+    """How much of a picture is kept: longest edge in pixels, WebP quality, most bytes.
+
+    0 bytes is no limit.
+    """
 
     edge_px: int = EDGE_PX
     quality: int = QUALITY
+    most_bytes: int = 0
 
 
-# Pictures of so many volumes (one counts once per task) are kept in so much detail, so
-# that a page of 20 volumes stays below 15 MB.
-DETAILS = (
-    (10, Detail()),
-    (20, Detail(340, 74)),
-    (34, Detail(270, 66)),
-    (10**9, Detail(210, 58)),
-)
+# A volume counts as its pictures do: 1 if it is shown across all axes. The more there are,
+# the less of each is kept, so that a page of 20 volumes stays below 15 MB.
+STEPS = ((8, 420, 80), (15, 340, 74), (20, 270, 68), (34, 210, 60), (10**9, 150, 54))
+SHARE_BYTES = 9_000_000
+PICTURES = 20
+LOWEST_QUALITY, SMALLEST_PX = 20, 90
 
 
-def detail(volumes: int) -> Detail:
-    """Return the detail that so many volumes leave room for."""
-    return next(found for most, found in DETAILS if volumes <= most)
+def detail(volumes: float) -> Detail:
+    """Return the detail that so many volumes leave room for.
+
+    Parameters
+    ----------
+    volumes
+        Sum over all volumes and tasks; a volume shown by fewer pictures counts less.
+    """
+    edge_px, quality = next((edge, q) for most, edge, q in STEPS if volumes <= most)
+    uris = SHARE_BYTES / (PICTURES * max(volumes, 1.0))
+    return Detail(edge_px, quality, int(uris * 3 / 4))
 
 
 def window(values: Grey, attributes: Mapping[str, Any] | None = None) -> Window:
@@ -210,13 +220,36 @@ def crop(data: Any, centre: tuple[float, float, float], *, depth: int = 5) -> Gr
     return cut
 
 
-def webp(picture: Bytes, quality: int = QUALITY) -> str:
-    """Write a picture of shape (H, W) or (H, W, 3) as a data URI."""
+def webp(picture: Bytes, quality: int = QUALITY, most_bytes: int = 0) -> str:
+    """Write a picture of shape (H, W) or (H, W, 3) as a data URI.
+
+    Parameters
+    ----------
+    picture
+        Grey or red, green, blue, uint8.
+    quality
+        WebP quality in 0..100; less where it would be too heavy, as noise is, and at
+        last the picture is kept smaller.
+    most_bytes
+        Size aimed at, before base64; 0 is none.
+    """
+    content = _webp(picture, quality)
+    while 0 < most_bytes < len(content) and quality > LOWEST_QUALITY:
+        quality = max(quality - 12, LOWEST_QUALITY)
+        content = _webp(picture, quality)
+    while 0 < most_bytes < len(content) and min(picture.shape[:2]) > SMALLEST_PX:
+        size = picture.shape[1] * 3 // 4, picture.shape[0] * 3 // 4
+        picture = np.asarray(Image.fromarray(picture).resize(size))
+        content = _webp(picture, quality)
+    return data_uri(content, "image/webp")
+
+
+def _webp(picture: Bytes, quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(
         buffer, "WEBP", quality=quality, method=4
     )
-    return data_uri(buffer.getvalue(), "image/webp")
+    return buffer.getvalue()
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -50,7 +50,8 @@ def pictures(source: Source, task: str) -> list[Any]:
         One set of pictures a volume, or a line on why there is none.
     """
     names = source.volumes(task)
-    return slices.per_volume(names, lambda name: _volume(source, task, name))
+    shown = slices.per_volume(names, lambda name: _volume(source, task, name))
+    return [*shown, *slices.lightened(source)]
 
 
 def _volume(source: Source, task: str, volume: str) -> list[Any]:
@@ -179,7 +180,7 @@ def _row(
             f"{name} of {look.volume}, {place}; {len(marks)} marks",
             f"{place}: {name}, candidates marked" if name == "raw" else name,
             width_nm,
-            quality=look.detail.quality,
+            detail=look.detail,
             marks=() if "mask" in name else marks,
             mark_radius=max(MARK_NM / width_nm * size[0], 5.0),
         )

@@ -20,6 +20,8 @@ from tomoglean.volumes import Volume
 LOG = logging.getLogger(__name__)
 MOST_VOLUMES = 20
 CERTAIN = 255
+OF_CANDIDATES, BRIEF = 0.3, 0.25
+PLAIN = figures.Detail()
 FOLD = re.compile(r"final-\d+")
 
 
@@ -74,7 +76,8 @@ def blocks(source: Source, task: str) -> list[Any]:
         One set of pictures a volume, or a line on why there is none.
     """
     names = source.volumes(task)
-    return per_volume(names, lambda name: _volume(source, task, name))
+    shown = per_volume(names, lambda name: _volume(source, task, name))
+    return [*shown, *lightened(source)]
 
 
 def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[Any]:
@@ -94,8 +97,22 @@ def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[A
 
 def detail(source: Source) -> figures.Detail:
     """Return how much detail the page leaves room for, by what it has to show."""
-    shown = [min(len(source.volumes(task)), MOST_VOLUMES) for task in source.study.tasks]
-    return figures.detail(sum(shown))
+    weight = 0.0
+    for task, block in source.study.tasks.items():
+        part = OF_CANDIDATES if block.get("kind") == "detection" else 1.0
+        names = source.volumes(task)[:MOST_VOLUMES]
+        trained = sum(source.uses(task, name) == ["train"] for name in names)
+        weight += part * (len(names) - trained + BRIEF * trained)
+    return figures.detail(weight)
+
+
+def lightened(source: Source) -> list[Any]:
+    """Say it if pictures are kept smaller than they could be."""
+    kept = detail(source)
+    if kept.edge_px >= figures.EDGE_PX:
+        return []
+    told = f"Many volumes share this page: pictures are kept to {kept.edge_px} px, as WebP"
+    return [Note(f"{told} of quality {kept.quality} or, where noisy, less.")]
 
 
 def _volume(source: Source, task: str, volume: str) -> list[Any]:
@@ -292,7 +309,7 @@ def _row(
             f"{name} of {style.words(look.task)}, {look.volume}, {title}",
             f"{title}: {name}" if name == "raw" else name,
             width * edges[1],
-            quality=look.detail.quality,
+            detail=look.detail,
         )
         for name, pixels in layers.items()
     ]
@@ -366,14 +383,14 @@ def frame(
     caption: str,
     width_nm: float,
     *,
-    quality: int = figures.QUALITY,
+    detail: figures.Detail = PLAIN,
     **more: Any,
 ) -> Frame:
     """Put a picture into the page with its scale bar."""
     height, width = pixels.shape[:2]
     bar_nm = style.scale_bar_nm(width_nm)
     return Frame(
-        figures.webp(pixels, quality),
+        figures.webp(pixels, detail.quality, detail.most_bytes),
         f"{alt}; scale bar {style.length(bar_nm)}",
         caption,
         width,
