@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tomoglean import volumes
-from tomoglean.report import meshes, rendering, style, surfaces
+from tomoglean.report import meshes, pretty, rendering, style, surfaces
 from tomoglean.report.sources import Source
 from tomoglean.study import Study
 from tomoglean.volumes import Volume
@@ -327,3 +327,37 @@ def test_volumes_that_only_train_give_way_and_are_named(source):
     told = [note.text for note in surfaces.segments(source, "bone")]
     assert len(told) == surfaces.MOST_VOLUMES + 1
     assert told[-1] == "Not drawn in space, to keep the page light: v5, v0."
+
+
+# -- pyvista, if installed -----------------------------------------------------------
+
+
+def test_without_pyvista_matplotlib_draws(monkeypatch):
+    monkeypatch.setattr(pretty.importlib.util, "find_spec", lambda name: None)
+    scene = [rendering.ball((5.0, 5.0, 5.0), 2.0, style.BLUE)]
+    assert pretty.draw(scene, np.ones((4, 3)), (40, 30)) is None
+
+
+def test_a_vtk_that_dies_leaves_the_picture_to_matplotlib(monkeypatch, caplog):
+    monkeypatch.setattr(pretty, "available", lambda: True)
+    monkeypatch.setattr(pretty.sys, "executable", "false")
+    scene = [rendering.ball((5.0, 5.0, 5.0), 3.0, style.GREEN)]
+    shown = middle_of(rendering.draw(scene, (10.0, 10.0, 10.0), rendering.ALONG_Z))
+    assert shown[1] > shown[0] + 50
+    assert "matplotlib draws" in caplog.text
+
+
+def test_pyvista_draws_the_same_scene():
+    pytest.importorskip("pyvista")
+    scene = [
+        rendering.ball((5.0, 3.0, 3.0), 2.0, style.GREEN),
+        rendering.cube((5.0, 7.0, 7.0), 2.0, style.VERMILLION),
+    ]
+    for view in (rendering.SIDE, rendering.ALONG_Z):
+        ours = rendering.draw(scene, (10.0, 10.0, 10.0), view).astype(int)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pretty, "available", lambda: False)
+            plain = rendering.draw(scene, (10.0, 10.0, 10.0), view).astype(int)
+        coloured = [np.ptp(picture, axis=2) > 40 for picture in (ours, plain)]
+        assert np.logical_xor(*coloured).mean() < 0.02
+        assert coloured[0].mean() > 0.01

@@ -1,6 +1,7 @@
 """Pictures of surfaces in space: parallel projection, a box with its edges in units.
 
-Triangles are shaded, sorted from far to near and painted by matplotlib.
+Triangles are shaded, sorted from far to near and painted by matplotlib, or drawn by VTK
+where pyvista is installed (`pretty`).
 """
 
 import math
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from tomoglean.report import style
+from tomoglean.report import pretty, style
 from tomoglean.report.figures import Bytes
 from tomoglean.report.meshes import Floats, Mesh, Triple
 
@@ -59,10 +60,11 @@ def draw(meshes: Sequence[Mesh], size_nm: Triple, view: View = SIDE) -> Bytes:
     figure.set_facecolor("white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
-    _lines(axes, corners, back=True)
-    _paint(axes, meshes, turn)
-    _lines(axes, corners, back=False)
     _fit(axes, corners, height_px)
+    _lines(axes, corners, back=True)
+    if not _by_vtk(axes, meshes, size_nm, turn, height_px):
+        _paint(axes, meshes, turn)
+    _lines(axes, corners, back=False)
     _lengths(axes, corners, size_nm, view)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
@@ -85,6 +87,21 @@ def axes_of(view: View) -> Floats:
         -math.sin(elevation) * math.cos(azimuth),
     )
     return np.array([right, up, eye])
+
+
+def _by_vtk(
+    axes: Axes, meshes: Sequence[Mesh], size_nm: Triple, turn: Floats, height_px: int
+) -> bool:
+    """Have the surfaces drawn by pyvista; False where it is not there or fails."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    half_nm = np.full(3, (high - low) / 2)
+    camera = np.stack([np.asarray(size_nm) / 2, turn[2], turn[1], half_nm])
+    window_px = WIDTH_PX * FINER, height_px * FINER
+    picture = pretty.draw(meshes, camera, window_px)
+    if picture is None:
+        return False
+    axes.imshow(picture, extent=(left, right, low, high), aspect="auto", zorder=2)
+    return True
 
 
 def _paint(axes: Axes, meshes: Sequence[Mesh], turn: Floats) -> None:
