@@ -361,3 +361,14 @@ def test_pyvista_draws_the_same_scene():
         coloured = [np.ptp(picture, axis=2) > 40 for picture in (ours, plain)]
         assert np.logical_xor(*coloured).mean() < 0.02
         assert coloured[0].mean() > 0.01
+
+
+def test_glass_of_pyvista_lets_see_what_is_behind():
+    pytest.importorskip("pyvista")
+    glass = meshes.surface(ball().astype(np.float32), UNIT, style.BLUE, glass=True)
+    inside = rendering.ball((12.0, 12.0, 12.0), 3.0, style.VERMILLION)
+    shown = rendering.draw([glass, inside], (24.0, 24.0, 24.0), rendering.ALONG_Z)
+    red, _, blue = middle_of(shown)
+    beside = shown[shown.shape[0] // 2, round(shown.shape[1] * 0.33)].astype(int)
+    assert red > blue
+    assert beside[2] > beside[0] + 30

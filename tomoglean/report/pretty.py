@@ -21,7 +21,8 @@ from tomoglean.report.meshes import Floats, Mesh
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 120
-GLASS = 0.3
+GLASS = 0.22
+WHITE = 255
 
 
 def available() -> bool:
@@ -89,10 +90,9 @@ def main(scene: str, picture: str) -> None:
             smooth_shading=True,
             split_sharp_edges=True,
             specular=0.15,
-            ambient=0.25,
+            ambient=0.2,
+            diffuse=0.75,
         )
-    if stored["glass"].any():
-        plotter.enable_depth_peeling(10)
     target, eye, up, half = stored["camera"][:, ::-1]
     plotter.enable_parallel_projection()
     plotter.camera.focal_point = target
@@ -100,7 +100,11 @@ def main(scene: str, picture: str) -> None:
     plotter.camera.up = up
     plotter.camera.parallel_scale = half[0]
     plotter.camera.clipping_range = (half[0], 100 * half[0])
-    plotter.screenshot(picture, transparent_background=True)
+    plotter.set_background("white")
+    shown = np.asarray(plotter.screenshot(None))[..., :3]
+    empty = (shown == WHITE).all(axis=2)
+    clear = np.where(empty, 0, WHITE).astype(np.uint8)
+    Image.fromarray(np.dstack([shown, clear])).save(picture)
 
 
 if __name__ == "__main__":
