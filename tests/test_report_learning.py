@@ -42,6 +42,12 @@ def round_left(root, name, losses, scores, best=None, task="bone"):
     provenance.write_json(facts, root / f"results/trained/{task}/{name}.json")
 
 
+def chart_of(source, name):
+    rounds = learning.rounds_of(source, "bone")
+    [one] = [one for one in rounds if one.name == name]
+    return learning._chart("bone", one, learning.Scale.of(rounds))
+
+
 @pytest.fixture
 def trained(tmp_path):
     """Make a study whose rounds reached the scores above in their second epoch of three."""
@@ -54,8 +60,13 @@ def trained(tmp_path):
     return Source(study)
 
 
+def told(source, task="bone"):
+    """Return the line and the table below the charts."""
+    return learning.told(source, task, learning.rounds_of(source, task))
+
+
 def rows_of(source, task="bone"):
-    drawn = learning.of_task(source, task)[-1]
+    drawn = told(source, task)[-1]
     return {
         row[0].text: dict(zip(drawn.head, [cell.text for cell in row], strict=True))
         for row in drawn.rows
@@ -90,7 +101,7 @@ def test_the_weak_round_gains_nothing_on_itself(trained):
 
 
 def test_one_line_tells_the_way_from_weak_to_corrected(trained):
-    [note] = [b for b in learning.of_task(trained, "bone") if b.kind == "note"]
+    [note] = [b for b in told(trained) if b.kind == "note"]
     assert note.text.startswith("weak (weak) → control-retrained (relabelled) → final")
     assert "0.500 → 0.550 → 0.600" in note.text
     assert "test volumes 0.550 → 0.600 → 0.650" in note.text
@@ -106,7 +117,7 @@ def test_without_a_weak_round_nothing_is_said_of_gains(tmp_path):
     round_left(tmp_path, "final", [1.0], [0.5], best=1)
     source = Source(study_in(tmp_path))
     assert rows_of(source)["final"]["validation"] == "0.500"
-    assert not [b for b in learning.of_task(source, "bone") if b.kind == "note"]
+    assert not [b for b in told(source) if b.kind == "note"]
 
 
 def test_all_rounds_share_their_scale(trained):
@@ -122,13 +133,13 @@ def test_a_score_that_never_moves_has_a_scale_too(tmp_path):
 
 
 def test_the_kept_epoch_is_marked_with_its_score(trained):
-    charts = learning.of_task(trained, "bone")[0].charts
-    assert "kept: epoch 2, 0.600" in words(charts[3].uri)
-    assert charts[3].alt.endswith("weights of epoch 2 were kept")
+    chart = chart_of(trained, "final")
+    assert "kept: epoch 2, 0.600" in words(chart.uri)
+    assert chart.alt.endswith("weights of epoch 2 were kept")
 
 
 def test_axes_carry_their_units(trained):
-    found = words(learning.of_task(trained, "bone")[0].charts[1].uri)
+    found = words(chart_of(trained, "weak").uri)
     assert {"loss (no unit)", "epoch", "val. mean IoU", "training", "validation"} <= set(
         found
     )
@@ -139,7 +150,7 @@ def test_an_unknown_epoch_is_not_marked(tmp_path, best):
     round_left(tmp_path, "final", [1.0, 0.5], [0.1, 0.2], best=best)
     source = Source(study_in(tmp_path))
     assert rows_of(source)["final"]["gap"] == "n/a"
-    assert "kept:" not in str(words(learning.of_task(source, "bone")[0].charts[1].uri))
+    assert "kept:" not in str(words(chart_of(source, "final").uri))
 
 
 def test_a_round_without_validation_shows_its_loss_alone(tmp_path):
@@ -160,7 +171,7 @@ def test_detection_is_told_by_f1_of_its_picks(tmp_path):
     source = Source(study_in(tmp_path))
     row = rows_of(source, "t3ss")["final"]
     assert (row["labels"], row["validation"], row["test"]) == ("points", "0.700", "0.500")
-    assert "F1 of picks on test volumes" in learning.of_task(source, "t3ss")[-1].caption
+    assert "F1 of picks on test volumes" in told(source, "t3ss")[-1].caption
 
 
 def test_nothing_trained_is_one_line(tmp_path):

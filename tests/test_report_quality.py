@@ -6,7 +6,7 @@ from test_report import CLASSES, VOXEL_NM, full_study, study_in, table
 from test_report_learning import svg, words
 
 from tomoglean import provenance, volumes
-from tomoglean.report import calibration, detection, plots, quality, semantic
+from tomoglean.report import calibration, charts, detection, plots, quality, semantic
 from tomoglean.report.sources import Source
 from tomoglean.volumes import IGNORE, Volume
 
@@ -25,6 +25,12 @@ def dots_of(rows):
     return {r["method"]: quality._dot(r["method"], rows, "#112233") for r in order}
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave charts empty where only words are looked at."""
+    monkeypatch.setattr(charts, "draw_figure", lambda *_: "data:image/svg+xml,")
+
+
 # -- figures of every class ----------------------------------------------------------
 
 
@@ -36,7 +42,7 @@ def test_every_class_and_the_mean_have_a_chart(tmp_path):
     assert "Mean of the classes" in words(shown.charts[4].uri)
 
 
-def test_a_class_without_rows_has_no_chart(tmp_path):
+def test_a_class_without_rows_has_no_chart(tmp_path, undrawn):
     rows = [score("final", "bone", 0.5)]
     [shown] = quality.by_class(Source(study_in(tmp_path)), "bone", rows)
     assert len(shown.charts) == 1
@@ -69,14 +75,14 @@ def test_single_volumes_are_ticks_beside_the_pooled_figure():
 
 
 @pytest.mark.parametrize(("count", "told"), [(1, "one volume has"), (2, "2 volumes have")])
-def test_without_an_interval_the_reason_is_told(tmp_path, count, told):
+def test_without_an_interval_the_reason_is_told(tmp_path, undrawn, count, told):
     rows = [score("final", "bone", 0.5, f"v{n}") for n in range(count)]
     [shown] = quality.by_class(Source(study_in(tmp_path)), "bone", rows)
     assert told in shown.caption
     assert "No intervals" in shown.caption
 
 
-def test_with_an_interval_its_volumes_are_counted(tmp_path):
+def test_with_an_interval_its_volumes_are_counted(tmp_path, undrawn):
     rows = [score("final", "bone", 0.5, f"v{n}") for n in range(3)]
     rows += [score("final", "bone", 0.5, iou_low=0.4, iou_high=0.6)]
     [shown] = quality.by_class(Source(study_in(tmp_path)), "bone", rows)
@@ -226,7 +232,7 @@ def test_intervals_need_three_volumes():
     assert 0.1 <= low < three[0].right < high <= 0.6
 
 
-def test_confidence_beyond_the_truth_is_called_over_confident(tmp_path):
+def test_confidence_beyond_the_truth_is_called_over_confident(tmp_path, undrawn):
     ours, true = np.ones((2, 4, 4)), np.ones((2, 4, 4))
     true[:, :2] = 0
     labelled(tmp_path, ours, np.full((2, 4, 4), 255), true)
@@ -258,7 +264,7 @@ def test_many_volumes_are_read_at_few_slices_each(tmp_path, monkeypatch):
     assert asked == [calibration.MOST_SLICES // 20]
 
 
-def test_the_proof_shows_calibration_of_the_volumes_it_speaks_of(tmp_path):
+def test_the_proof_shows_calibration_of_the_volumes_it_speaks_of(tmp_path, undrawn):
     labelled(tmp_path, *(np.ones((2, 4, 4)),) * 3)
     rows = [score("final", "bone", 0.5, name) for name in ("rod-1", "pooled")]
     table(tmp_path / "results/evaluated/bone/scores.csv", rows)
@@ -332,13 +338,13 @@ def test_the_ratio_of_true_to_false_is_told_at_the_working_point(tmp_path):
     assert len(shown.charts) == 4
 
 
-def test_what_false_picks_are_is_told_most_frequent_first(tmp_path):
+def test_what_false_picks_are_is_told_most_frequent_first(tmp_path, undrawn):
     found = detected(tmp_path, false_positive_causes={"background": 2, "motor_x": 10})
     [note] = [b for b in found if b.kind == "note"]
     assert note.text.endswith("are: 10 motor x, 2 background.")
 
 
-def test_too_few_volumes_for_intervals_are_counted(tmp_path):
+def test_too_few_volumes_for_intervals_are_counted(tmp_path, undrawn):
     found = detected(tmp_path, tomograms=1, intervals={"recall": None})
     assert "No intervals: 1 volume, 3 are needed" in found[0].caption
     assert "intervals over the 4 volumes" in detected(tmp_path)[0].caption
