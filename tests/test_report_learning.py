@@ -146,11 +146,14 @@ def test_axes_carry_their_units(trained):
 
 
 @pytest.mark.parametrize("best", [None, 99, "two"])
-def test_an_unknown_epoch_is_not_marked(tmp_path, best):
+def test_an_unknown_epoch_has_no_figures(tmp_path, best):
     round_left(tmp_path, "final", [1.0, 0.5], [0.1, 0.2], best=best)
-    source = Source(study_in(tmp_path))
-    assert rows_of(source)["final"]["gap"] == "n/a"
-    assert "kept:" not in str(words(chart_of(source, "final").uri))
+    assert rows_of(Source(study_in(tmp_path)))["final"]["gap"] == "n/a"
+
+
+def test_an_unknown_epoch_is_not_marked(tmp_path):
+    round_left(tmp_path, "final", [1.0, 0.5], [0.1, 0.2], best=99)
+    assert "kept:" not in str(words(chart_of(Source(study_in(tmp_path)), "final").uri))
 
 
 def test_a_round_without_validation_shows_its_loss_alone(tmp_path):
@@ -160,6 +163,12 @@ def test_a_round_without_validation_shows_its_loss_alone(tmp_path):
     assert len(shown.charts) == 1
     assert "validation" not in words(shown.charts[0].uri)
     assert [cell.text for cell in drawn.rows[0]][4:] == ["n/a"] * 4
+
+
+def test_folds_are_told_pooled_and_not_as_the_round_of_all(trained):
+    trained.study.tasks["bone"]["cross_validation"] = 3
+    assert {row["test"] for row in rows_of(trained).values()} == {"n/a"}
+    assert "folds pooled, mean IoU 0.650 on test volumes" in told(trained)[-1].caption
 
 
 def test_detection_is_told_by_f1_of_its_picks(tmp_path):

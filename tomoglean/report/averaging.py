@@ -21,12 +21,18 @@ CURVES = {"fsc": "picks", "fsc_control": "control (random places)"}
 NAMES = {
     "n_picks": "picks given",
     "n_used": "picks averaged",
+    "n_without_normal": "left out: no normal of the membrane",
+    "n_near_border": "left out: too near the border",
     "n_half1": "in half 1",
     "n_half2": "in half 2",
     "n_control": "random places in the control",
     "resolution_fsc_143_nm": "resolution at FSC 0.143 (nm)",
     "resolution_fsc_500_nm": "resolution at FSC 0.5 (nm)",
     "control_resolution_fsc_143_nm": "the control's resolution at FSC 0.143 (nm)",
+    "control_resolution_fsc_500_nm": "the control's resolution at FSC 0.5 (nm)",
+    "half_correlation": "correlation of the halves",
+    "control_half_correlation": "correlation of the control's halves",
+    "control_correlation": "correlation of average and control",
 }
 SECTIONS = {"xy": (0, "x", "y"), "xz": (1, "x", "z"), "yz": (2, "y", "z")}
 KINDS = {"average": "Average of the picks", "control": "Control: random places in the mask"}

@@ -113,12 +113,14 @@ def _losses(axes: Axes, learned: Learned) -> None:
     axes.set(title=learned.title, ylabel="loss (no unit)")
     axes.set_ylim(0, 1.05 * learned.highest_loss)
     if learned.losses:
-        axes.legend(loc="lower left", ncols=2)
+        axes.legend(loc="upper right", ncols=2)
 
 
 def _score(axes: Axes, learned: Learned) -> None:
     axes.plot(learned.epochs, learned.score, color=style.INK, **_dot(learned.score))
-    axes.set(ylabel=learned.score_label, ylim=learned.score_range)
+    low, high = learned.score_range
+    beyond = 0.05 * (high - low)
+    axes.set(ylabel=learned.score_label, ylim=(low - beyond, high + beyond))
     kept = dict(zip(learned.epochs, learned.score, strict=True)).get(learned.chosen or 0)
     if learned.chosen is None or kept is None or not math.isfinite(kept):
         return

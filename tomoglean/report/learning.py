@@ -221,6 +221,9 @@ def held_out(source: Source, task: str) -> Held:
         figures = {n: style.finite((r.get(use) or {}).get("f1")) for n, r in rounds.items()}
         return Held(use, f"F1 of picks on {use} {kind}", figures)
     means = (summary.get("mean_iou") or {}).items()
+    if source.study.tasks[task].get("cross_validation"):
+        pooled = style.number(dict(means).get("final"))
+        return Held(use, f"told of the folds pooled, mean IoU {pooled} on {use} {kind}", {})
     return Held(use, f"mean IoU on {use} {kind}", {n: style.finite(v) for n, v in means})
 
 

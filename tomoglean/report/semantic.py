@@ -143,11 +143,26 @@ def gap(source: Source, task: str) -> list[Any]:
     control = (found.get("best_control") or {}).get("method", "best control")
     told = (
         f"Retraining closed {100 * share:+.0f} % of the gap between {style.words(control)} "
-        "and the oracle trained on the truth."
+        f"and the oracle trained on the truth{_gap_figures(found)}."
     )
     if share < 0:
         return [Note(f"{told} Negative: it did worse than that control.", "warn")]
     return [Note(told)]
+
+
+def _gap_figures(found: Mapping[str, Any]) -> str:
+    """Tell the mean IoU at both ends of the gap, and ours."""
+    control = (found.get("best_control") or {}).get("mean_iou")
+    figures = {
+        "control": control,
+        "oracle": found.get("oracle"),
+        "final": found.get("final"),
+    }
+    known = {
+        name: style.number(v) for name, v in figures.items() if style.finite(v) is not None
+    }
+    told = ", ".join(f"{name} {figure}" for name, figure in known.items())
+    return f" (mean IoU: {told})" if told else ""
 
 
 def quantities(source: Source, task: str) -> list[Any]:
