@@ -205,6 +205,14 @@ def test_among_many_slices_those_with_labels_are_read(tmp_path):
     assert tallied(tmp_path, most=2)[1] == 2
 
 
+def test_of_large_slices_fewer_are_read(tmp_path, monkeypatch):
+    labelled(tmp_path, *(np.ones((9, 4, 4)),) * 3)
+    monkeypatch.setattr(calibration, "MOST_VOXELS", 3 * 16)
+    assert tallied(tmp_path)[1] == 3
+    monkeypatch.setattr(calibration, "MOST_VOXELS", 1)
+    assert tallied(tmp_path)[1] == 1
+
+
 def test_labels_of_another_shape_are_an_error(tmp_path):
     labelled(tmp_path, np.ones((1, 2, 2)), np.ones((1, 2, 2)), np.ones((1, 2, 3)))
     with pytest.raises(ValueError, match="shape"):

@@ -26,6 +26,7 @@ BINS = 10
 LEVELS = 256
 MOST_SLICES = 48
 MOST_OF_ONE = 16
+MOST_VOXELS = 4_000_000
 REPEATS = 400
 Counts = npt.NDArray[np.int64]
 
@@ -139,7 +140,7 @@ def tally(
     speaks_for
         True z of the slices that count, None = all.
     most
-        Most slices to read.
+        Most slices to read; fewer where slices are large (one holds enough voxels).
 
     Returns
     -------
@@ -165,6 +166,7 @@ def tally(
         depth = np.arange(ours.shape[0]) if ours.z is None else np.asarray(ours.z)
         places = [i for i, z in enumerate(depth) if speaks_for is None or z in speaks_for]
         counts, seen = np.zeros((LEVELS, LEVELS, 2), np.int64), 0
+        most = min(most, max(1, MOST_VOXELS // (ours.shape[1] * ours.shape[2])))
         for place in spread(places, true, most):
             found = _count(ours.data[place], sure.data[place], true.data[place])
             counts, seen = counts + found, seen + bool(found.any())
@@ -177,7 +179,7 @@ def spread(places: Sequence[int], true: Volume, most: int) -> list[int]:
         return list(places)
     middle = np.asarray(true.data[:, true.shape[1] // 2])
     known = [i for i in places if np.any(middle[i] != IGNORE)] or list(places)
-    return [known[i] for i in figures.places(len(known), most)]
+    return [known[i] for i in figures.places(len(known), most)][:most]
 
 
 def _count(ours: Any, sure: Any, true: Any) -> Counts:
