@@ -94,6 +94,18 @@ def test_an_undefined_figure_is_written_and_not_drawn():
     assert "n/a" in words(plots.dots([dot], title="Bone", x_label="IoU"))
 
 
+def test_a_name_is_never_read_as_a_formula():
+    dot = plots.Dot(r"$\frac$", 0.5, None, [], "#000000")
+    assert r"$\frac$" in words(plots.dots([dot], title="$x$", x_label="IoU"))
+
+
+def test_a_scale_of_ratios_has_plain_numbers():
+    line = ([0.1, 0.2, 0.3], [0.2, 1.0, 20.0])
+    uri = charts.lines({"a": line}, title="t", x_label="x", y_label="y", log=True)
+    assert {"1", "10"} <= set(words(uri))
+    assert not [text for text in words(uri) if "$" in text]
+
+
 def test_a_class_keeps_its_colour_in_charts(tmp_path):
     rows = [score("final", "bone", 0.5)]
     [shown] = quality.by_class(Source(study_in(tmp_path)), "bone", rows)

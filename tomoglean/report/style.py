@@ -47,6 +47,7 @@ CHART_SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tomoglean",
     "text.color": INK,
+    "text.parse_math": False,
     "xtick.color": MUTED,
     "xtick.labelsize": 8,
     "ytick.color": MUTED,
