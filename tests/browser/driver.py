@@ -15,7 +15,7 @@ HEIGHT = 900
 PAPER = 717  # A4 less margins of 10 mm, in CSS px
 MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
 TOLERATED_PX = 1
-# What is told of a page. Boxes that scroll may hold wide things; what sticks out of any
+# What is told of a page; drawings are no sources of pixels on paper. Boxes that scroll may hold wide things; what sticks out of any
 # other box, or is cut off by one that hides, is named by tag, class and its first words.
 LOOK = """tolerated => {
   const root = document.documentElement;
@@ -36,7 +36,8 @@ LOOK = """tolerated => {
     pictures: [...document.images].map(i => [i.alt, i.naturalWidth, i.clientWidth]),
     boxes: [...document.querySelectorAll('.scroll')].map(
       e => [e.scrollWidth, e.clientWidth, getComputedStyle(e).overflowX]),
-    sources: new Set([...document.images].map(i => i.src)).size,
+    sources: new Set([...document.images].map(i => i.src)
+      .filter(src => !src.startsWith('data:image/svg'))).size,
     text: document.body.innerText,
   };
 }"""
