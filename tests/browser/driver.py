@@ -15,8 +15,9 @@ HEIGHT = 900
 PAPER = 717  # A4 less margins of 10 mm, in CSS px
 MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
 TOLERATED_PX = 1
-# What is told of a page; drawings are no sources of pixels on paper. Boxes that scroll may hold wide things; what sticks out of any
+# What is told of a page. Boxes that scroll may hold wide things; what sticks out of any
 # other box, or is cut off by one that hides, is named by tag, class and its first words.
+# Drawings (SVG) are no sources of pixels on paper.
 LOOK = """tolerated => {
   const root = document.documentElement;
   const named = e => `${e.tagName.toLowerCase()}.${e.className.baseVal ?? e.className}: `
