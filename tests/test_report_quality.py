@@ -6,7 +6,15 @@ from test_report import CLASSES, VOXEL_NM, study_in, table
 from test_report_learning import svg, words
 
 from tomoglean import provenance, volumes
-from tomoglean.report import calibration, charts, detection, plots, quality, semantic
+from tomoglean.report import (
+    calibration,
+    charts,
+    detection,
+    intervals,
+    plots,
+    quality,
+    semantic,
+)
 from tomoglean.report.sources import Source
 from tomoglean.volumes import IGNORE, Volume
 
@@ -345,7 +353,16 @@ def test_a_rate_on_which_all_volumes_agree_gets_its_interval_from_counts():
 
 
 def test_a_rate_without_interval_stands_alone():
-    assert detection._rate(figure(intervals={"recall": None}), "recall") == "1.00"
+    assert "\n" not in detection._rate(figure(intervals={"f1": None}), "f1")
+
+
+def test_headline_and_table_tell_the_same_interval():
+    many = figure(intervals={"fp_per_tp": [0.5, 4.0]})
+    few = figure(intervals={"fp_per_tp": None})
+    assert intervals.of_rate(many, "fp_per_tp") == ((0.5, 4.0), intervals.OVER_VOLUMES)
+    assert detection._rate(many, "fp_per_tp").endswith("0.50 to 4.00")
+    assert intervals.of_rate(few, "fp_per_tp")[1] == intervals.FROM_COUNTS
+    assert detection._rate(few, "fp_per_tp").endswith(" *")
 
 
 def detected(root, **changes):
@@ -375,7 +392,7 @@ def test_what_false_picks_are_is_told_most_frequent_first(tmp_path, undrawn):
 
 def test_too_few_volumes_for_intervals_are_counted(tmp_path, undrawn):
     found = detected(tmp_path, tomograms=1, intervals={"recall": None})
-    assert "No intervals: 1 volume, 3 are needed" in found[0].caption
+    assert "from the counts (*), as 1 volume is too few" in found[0].caption
     assert "intervals over the 4 volumes" in detected(tmp_path)[0].caption
 
 

@@ -162,7 +162,7 @@ def test_a_run_without_any_pick_says_so(full):
     path = full.root / "results/evaluated/t3ss/summary.json"
     provenance.write_json({"headline": none, "use": "test"}, path)
     ratio, _, recall = headlines.of_task(Source(full), "t3ss")
-    assert (ratio.text, ratio.interval) == ("n/a", "no pick, so no interval")
+    assert (ratio.text, ratio.interval) == ("n/a", "no picks, so no interval")
     assert recall.bounds == intervals.wilson(0, 3)
 
 

@@ -229,26 +229,3 @@ def _as_length(frequency: float, _place: Any = None) -> str:
 def _dot(values: Sequence[float]) -> dict[str, Any]:
     known = [value for value in values if math.isfinite(value)]
     return {"marker": "o", "markersize": 4} if len(known) < 2 else {}
-
-
-def bars(
-    groups: Sequence[str],
-    series: Mapping[str, Sequence[float]],
-    *,
-    title: str,
-    y_label: str,
-) -> str:
-    """Draw bars in groups, one series a colour; no bar where a value is missing."""
-
-    def paint(axes: Axes) -> None:
-        width = 0.8 / max(len(series), 1)
-        for place, (name, values) in enumerate(series.items()):
-            ink = style.LINE_COLOURS[place % len(style.LINE_COLOURS)]
-            left = [group + place * width - 0.4 for group in range(len(groups))]
-            axes.bar(left, values, width * 0.92, align="edge", color=ink, label=name)
-        axes.set_xticks(range(len(groups)), [style.words(group) for group in groups])
-        axes.grid(visible=False, axis="x")
-        axes.set(title=title, ylabel=y_label)
-        axes.legend()
-
-    return draw(paint)

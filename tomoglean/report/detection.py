@@ -14,10 +14,6 @@ FIGURES = {
     "fp_per_tp": "FP per TP",
     "average_precision": "average precision",
 }
-SHARES = {
-    "precision": (("tp",), ("tp", "fp")),
-    "recall": (("tp",), ("tp", "fn")),
-}
 AXES = {
     "recall": "recall (share of true complexes found)",
     "precision": "precision (share of picks that are true)",
@@ -74,8 +70,11 @@ def _interval_words(rounds: Mapping[str, Any], use: str) -> str:
         f"Second lines: 95 % intervals over the {count} volumes (bootstrap); *: after "
         "Wilson from the counts, as all volumes agree."
     )
-    few = f"No intervals: {count} volumes, 3 are needed to draw from."
-    return told if any(known) else few.replace(" 1 volumes", " 1 volume")
+    few = (
+        f"Second lines: 95 % intervals after Wilson from the counts (*), as {count} "
+        f"volume{'s are' if count != 1 else ' is'} too few to draw from."
+    )
+    return told if any(known) else few
 
 
 def _causes(figure: Mapping[str, Any]) -> list[Note]:
@@ -97,15 +96,11 @@ def _rates_row(name: str, found: Mapping[str, Any], use: str) -> list[Cell]:
 
 def _rate(figure: Mapping[str, Any], name: str) -> str:
     text = style.number(figure.get(name), 2)
-    low, high = map(style.finite, (figure.get("intervals") or {}).get(name) or (None, None))
-    if low is None or high is None:
+    bounds, how = intervals.of_rate(figure, name)
+    if bounds is None:
         return text
-    mark = ""
-    if low == high and name in SHARES:
-        part, whole = (sum(figure.get(key) or 0 for key in keys) for keys in SHARES[name])
-        low, high = intervals.wilson(int(part), int(whole)) or (low, high)
-        mark = " *"
-    return f"{text}\n{low:.2f} to {high:.2f}{mark}"
+    mark = " *" if how == intervals.FROM_COUNTS else ""
+    return f"{text}\n{intervals.told(bounds)}{mark}"
 
 
 def _count(value: Any) -> str:

@@ -11,8 +11,6 @@ from tomoglean.report.sources import Row, Source
 from tomoglean.report.style import finite, number
 from tomoglean.study import slice_numbers
 
-OVER_VOLUMES = "bootstrap over volumes"
-FROM_COUNTS = "Wilson, from counts"
 MEAN = "mean"
 NOTHING = "nothing scored yet"
 
@@ -101,24 +99,27 @@ def _detection(source: Source, task: str) -> list[Figure]:
             task,
             "FP per TP",
             finite(found.get("fp_per_tp")),
-            intervals.per_hit(hits, extra),
-            FROM_COUNTS if picks else "no pick, so no interval",
+            *_bounds(found, "fp_per_tp", picks, "picks"),
             picks,
             "picks",
             f"{hits} TP, {extra} FP, {missed} FN in {where}",
             digits=2,
         ),
-        _share(task, "precision", found, hits, picks, "picks"),
-        _share(task, "recall", found, hits, truths, "true points"),
+        _share(task, "precision", found, picks, "picks"),
+        _share(task, "recall", found, truths, "true points"),
     ]
 
 
-def _share(
-    task: str, what: str, found: Mapping[str, Any], hits: int, count: int, of: str
-) -> Figure:
-    how = FROM_COUNTS if count else f"no {of}, so no interval"
-    bounds, detail = intervals.wilson(hits, count), f"{hits} of {count} {of}"
+def _share(task: str, what: str, found: Mapping[str, Any], count: int, of: str) -> Figure:
+    bounds, how = _bounds(found, what, count, of)
+    detail = f"{_count(found.get('tp'))} of {count} {of}"
     return Figure(task, what, finite(found.get(what)), bounds, how, count, of, detail, 2)
+
+
+def _bounds(
+    found: Mapping[str, Any], name: str, count: int, of: str
+) -> tuple[Bounds | None, str]:
+    return intervals.of_rate(found, name) if count else (None, f"no {of}, so no interval")
 
 
 def _count(value: Any) -> int:
@@ -169,11 +170,11 @@ def _over_volumes(
     pooled: Row = next((row for row in rows if row.get("volume") == "pooled"), {})
     low, high = finite(pooled.get("iou_low")), finite(pooled.get("iou_high"))
     if low is not None and high is not None:
-        return (low, high), OVER_VOLUMES
+        return (low, high), intervals.OVER_VOLUMES
     summary = source.json(f"evaluated/{task}/summary.json")
     told = (summary.get("mean_iou_interval") or {}).get("final") if name == MEAN else None
     if told:
-        return (float(told[0]), float(told[1])), OVER_VOLUMES
+        return (float(told[0]), float(told[1])), intervals.OVER_VOLUMES
     if "same scan" in source.stamps(task):
         return None, "one scan, so no interval"
     each = [finite(row.get("iou")) for row in rows if row.get("volume") != "pooled"]

@@ -1,13 +1,17 @@
 """How sure a figure is: intervals from counts and over volumes, or why there is none."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tomoglean.report.style import number
+from tomoglean.report.style import finite, number
 
 Z = 1.959963984540054  # of a normal distribution: 95 % lie within
 LEAST_VOLUMES = 3
+OVER_VOLUMES = "bootstrap over volumes"
+FROM_COUNTS = "Wilson, from counts"
 Bounds = tuple[float, float]
+COUNTS = ("tp", "fp", "fn")
 
 
 def wilson(hits: int, count: int) -> Bounds | None:
@@ -59,6 +63,36 @@ def per_hit(hits: int, misses: int) -> Bounds | None:
         return None
     low, high = bounds
     return (1 - high) / high, (1 - low) / low if low > 0 else math.inf
+
+
+def of_rate(figure: Mapping[str, Any], name: str) -> tuple[Bounds | None, str]:
+    """Return the interval of a rate of detection, and how it was found.
+
+    Picks of one volume are alike, so volumes are resampled, as the evaluation did; where
+    all volumes agree or are too few, the counts have to do.
+
+    Parameters
+    ----------
+    figure
+        Counts `tp`, `fp`, `fn`, and the bootstrap `intervals` by name.
+    name
+        precision, recall, f1, fp_per_tp ...
+
+    Returns
+    -------
+    tuple
+        Bounds, None where neither way gives any; `OVER_VOLUMES` or `FROM_COUNTS`.
+    """
+    low, high = map(finite, (figure.get("intervals") or {}).get(name) or (None, None))
+    if low is not None and high is not None and low < high:
+        return (low, high), OVER_VOLUMES
+    hits, extra, missed = (max(int(finite(figure.get(k)) or 0), 0) for k in COUNTS)
+    by_counts = {
+        "precision": wilson(hits, hits + extra),
+        "recall": wilson(hits, hits + missed),
+        "fp_per_tp": per_hit(hits, extra),
+    }
+    return by_counts.get(name), FROM_COUNTS
 
 
 def told(bounds: Sequence[float] | None, digits: int = 2) -> str:
