@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import Page, study_in
+from test_report import Page, study_in, table
 
 from tomoglean import report, volumes
 from tomoglean.report import budget, figures
@@ -135,14 +135,33 @@ def scan(root: Path, name: str, seed: int, shape=(5, 1000, 1000)) -> None:
     volumes.write(Volume(labels, edges), root / f"converted/bone/test/clean/{name}.h5")
 
 
+def picks(root: Path, name: str, seed: int, shape=(5, 1000, 1000)) -> list[dict]:
+    """Write the mask and score map of a search; return its judged picks."""
+    make = np.random.default_rng(seed)
+    edges = (500.0, 500.0, 500.0)
+    scores = make.uniform(0, 1, shape).astype(np.float32)
+    volumes.write(Volume(scores, edges), root / f"classified/t3ss/final/{name}.h5")
+    mask = np.ones(shape, np.uint8)
+    volumes.write(Volume(mask, edges), root / f"masked/t3ss/{name}.h5")
+    places = make.uniform(60, 940, (24, 2))
+    return [
+        {"round": "final", "use": "test", "volume": name, "z": 2, "y": y, "x": x,
+         "score": 0.9, "outcome": ("TP", "FP", "FN")[n % 3]}
+        for n, (y, x) in enumerate(places)
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_page_of_twenty_noisy_volumes_stays_below_15_mb(tmp_path):
     names = [f"rod-{n:02d}" for n in range(VOLUMES)]
-    rows = [{"volume": n, "tasks": "bone", "path": "x.tif"} for n in names]
+    rows = [{"volume": n, "tasks": "bone,t3ss", "path": "x.tif"} for n in names]
     labels = [{"task": "bone", "volume": n, "kind": "clean", "use": "test"} for n in names]
     study = study_in(tmp_path, volumes=rows, labels=labels)
+    found = []
     for seed, name in enumerate(names):
         scan(tmp_path / "results", name, seed)
+        found += picks(tmp_path / "results", name, seed)
+    table(tmp_path / "results/evaluated/t3ss/matches.csv", found)
     path = report.build(study, outcome="green")
     assert path.stat().st_size < LIMIT
-    assert len(Page(path).all("img")) >= 3 * VOLUMES
+    assert len(Page(path).all("img")) >= 6 * VOLUMES
