@@ -42,7 +42,7 @@ def test_a_record_tells_what_the_job_took_and_what_it_ran_on(job):
     run(job)
     record = provenance.read_json(job[1] / "results/provenance/a.csv.json")
     assert 5 < record["memory_mb"] < 2000
-    assert 0 < record["cpu_seconds"] < 60
+    assert 0 <= record["cpu_seconds"] < 60
     assert record["machine"] == usage.machine()
     assert record["checkout"]["commit"] == usage.checkout()[0]
 

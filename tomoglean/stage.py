@@ -303,7 +303,7 @@ class _Run:
         self.snakemake = snakemake
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self.commit, self.state = usage.checkout()  # of the code that is now imported
-        self.failed = False
+        self.spent, self.failed = usage.cpu_seconds(), False
         sys.excepthook = self.fail
         atexit.register(self.end)
 
@@ -335,7 +335,7 @@ class _Run:
         facts = {
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": seconds,
-            **usage.told(),
+            **usage.told(self.spent),
             "checkout": {"commit": self.commit, "state": self.state},
         }
         for artefact, record in _records(self.snakemake).items():

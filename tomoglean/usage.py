@@ -20,8 +20,13 @@ NVIDIA = Path("/proc/driver/nvidia/gpus")
 PATIENCE_S = 20
 
 
-def told() -> dict[str, Any]:
+def told(before_s: float = 0.0) -> dict[str, Any]:
     """Return what a job's record tells of its cost and of where it ran.
+
+    Parameters
+    ----------
+    before_s
+        Processor time in s that was spent before the job began.
 
     Returns
     -------
@@ -30,7 +35,7 @@ def told() -> dict[str, Any]:
     """
     return {
         "memory_mb": peak_memory_mb(),
-        "cpu_seconds": cpu_seconds(),
+        "cpu_seconds": round(cpu_seconds() - before_s, 2),
         "machine": machine(),
     }
 
