@@ -81,7 +81,6 @@ def test_without_script_the_page_is_the_same(seen):
     assert seen.plain.pictures == seen.windows["desk"].pictures
 
 
-@pytest.mark.xfail(reason="wide tables are not yet laid out for paper", strict=False)
 def test_on_paper_nothing_is_wider_than_the_sheet(seen):
     assert seen.paper.look.outside == []
     assert seen.paper.look.cut == []

@@ -46,18 +46,8 @@ IN_NO_FILE = {*"\x00\t\n\r/$"}
 SHOWN = [name for name in NASTY if name.strip(" .") and not set(name) & IN_NO_FILE]
 ALLOWED = {
     *("class", "id", "href", "src", "alt", "title", "lang", "charset", "name", "content"),
-    *(
-        "style",
-        "width",
-        "height",
-        "scope",
-        "aria-label",
-        "colspan",
-        "open",
-        "role",
-        "http-equiv",
-        "tabindex",
-    ),
+    *("style", "width", "height", "scope", "colspan", "open", "role", "http-equiv"),
+    *("aria-label", "aria-hidden", "tabindex", "viewbox", "d"),
 }
 
 
