@@ -123,10 +123,12 @@ class Reader:
         seen = self._with_script.look(path, PAPER, "print")
         return Print(seen, self._with_script.page.pdf(format="A4", margin=MARGIN))
 
-    def shoot(self, path: Path, width: int, target: Path, within: str = "body") -> None:
-        """Write a picture of one part of a page, named by a CSS selector."""
-        self._with_script.show(path, width)
-        self._with_script.page.locator(within).first.screenshot(path=target)
+    def shoot(self, path: Path, width: int, target: Path, part: str, tallest: int) -> None:
+        """Write a picture of one part of a page, named by a selector, or of its top."""
+        page = self._with_script.show(path, width)
+        place = page.locator(part).first.bounding_box()
+        clip = {**place, "height": min(place["height"], tallest)}
+        page.screenshot(path=target, full_page=True, clip=clip)
 
 
 class Tab:
@@ -140,13 +142,14 @@ class Tab:
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
 
-    def show(self, path: Path, width: int, media: str = "screen") -> None:
+    def show(self, path: Path, width: int, media: str = "screen") -> Any:
         """Open a page, unless it is open, in a window of some width or as on paper."""
         self.page.set_viewport_size({"width": width, "height": HEIGHT})
         self.page.emulate_media(media=media)
         if path != self.path:
             self.asked, self.said, self.path = [], [], path
             self.page.goto(path.resolve().as_uri())
+        return self.page
 
     def look(self, path: Path, width: int, media: str = "screen") -> Look:
         """Show a page and say what it looks like."""
