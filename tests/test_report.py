@@ -707,6 +707,17 @@ def test_an_average_without_picks_says_why(full):
     assert blocks[-1].text == "No average: no pick to average."
 
 
+@pytest.mark.parametrize(
+    ("given", "why"), [(0, "no pick to average"), (3, "none of 3 picks has a normal")]
+)
+def test_an_average_of_nothing_is_one_line_and_no_empty_curve(full, given, why):
+    folder = full.root / "results/averaged/t3ss"
+    provenance.write_json({"n_picks": given, "n_used": 0}, folder / "summary.json")
+    table(folder / "fsc.csv", [{"frequency_per_nm": 0.1, "fsc": ""}])
+    [_, note] = averaging.blocks(Source(full), "t3ss")
+    assert note.text.startswith(f"No average: {why}")
+
+
 def test_the_same_study_gives_the_same_figures(full, page):
     again = build(full)
     assert [i["src"] for i in page.all("img")] == [i["src"] for i in again.all("img")]

@@ -11,6 +11,7 @@ from test_report import Page, full_study, study_in
 from tomoglean import provenance, report
 from tomoglean.report import again, numbers, overview
 from tomoglean.report.blocks import Cell, Heading, Section, Table
+from tomoglean.report.rows import cubic
 from tomoglean.report.sources import Source
 
 RUN = again.Run("snakemake", "c" * 40, "clean")
@@ -197,3 +198,17 @@ def test_no_private_folder_is_in_any_table(full, monkeypatch):
         text = path.read_text()
         assert "secret" not in text, path.name
         assert str(full.root) not in text, path.name
+
+
+@pytest.mark.parametrize(
+    ("mm3", "told"),
+    [
+        (7.8851e-13, "789,000 nm³"),
+        (1.034e-12, "1,030,000 nm³"),
+        (2.68e-16, "268 nm³"),
+        (3e-6, "3,000 µm³"),
+        (2.0, "2.00 mm³"),
+    ],
+)
+def test_volumes_of_alike_cells_are_told_in_one_unit(mm3, told):
+    assert cubic(mm3) == told

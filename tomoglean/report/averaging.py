@@ -42,6 +42,8 @@ def blocks(source: Source, task: str) -> list[Any]:
     """Show the average, its control and how far they can be trusted."""
     title = Heading("Average", f"average-{task}", level=4)
     summary = source.json(f"averaged/{task}/summary.json")
+    if summary.get("n_used") == 0:
+        return [title, Note(f"No average: {_why_none(summary)}.")]
     shown: list[Any] = [title]
     files = {kind: source.results / f"averaged/{task}/{kind}.mrc" for kind in KINDS}
     for kind, words in KINDS.items():
@@ -50,6 +52,13 @@ def blocks(source: Source, task: str) -> list[Any]:
         reason = summary.get("reason") or "no average was made yet"
         return [title, Note(f"No average: {reason}.")]
     return [*shown, *fsc(source, task), *facts(summary)]
+
+
+def _why_none(summary: Mapping[str, Any]) -> str:
+    given = summary.get("n_picks") or 0
+    if given:
+        return f"none of {given} picks has a normal and lies far enough from the border"
+    return "no pick to average"
 
 
 def sections(path: Path, title: str, window_of: Path | None = None) -> list[Any]:

@@ -249,10 +249,10 @@ def cubic(volume_mm3: float) -> str:
 
     Examples
     --------
-    >>> cubic(2.0), cubic(3e-6)
-    ('2.00 mm³', '3,000 µm³')
+    >>> cubic(2.0), cubic(3e-6), cubic(1e-12)
+    ('2.00 mm³', '3,000 µm³', '1,000,000 nm³')
     """
-    for factor, unit in ((1.0, "mm³"), (1e-9, "µm³")):
-        if volume_mm3 >= factor * 1e-3:
+    for factor, least, unit in ((1.0, 1e-3, "mm³"), (1e-9, 1e-2, "µm³")):
+        if volume_mm3 >= factor * least:
             return f"{style.significant(volume_mm3 / factor)} {unit}"
-    return f"{style.significant(volume_mm3 * 1e18)} nm³"
+    return f"{float(f'{volume_mm3 * 1e18:.3g}'):,.0f} nm³"
