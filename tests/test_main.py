@@ -1,6 +1,7 @@
 """The command line: what needs no pipeline."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import tifffile
 from tomoglean import __main__ as command
 from tomoglean import config, formats, reference, volumes
 from tomoglean.volumes import Volume
+from workflow import ROOT
 
 
 @pytest.fixture
@@ -163,6 +165,12 @@ def test_slices_by_words_are_refused(scan, capsys):
 def test_slices_of_a_raw_file_are_refused_by_name(scan, capsys):
     assert command.main(["slices", str(scan), str(scan), "out", "--z", "1"]) == 3
     assert "scan.tif: expected a volume file of a study" in capsys.readouterr().err
+
+
+def test_a_report_is_made_again_where_raw_data_are_away(tmp_path):
+    shutil.copytree(ROOT / "examples" / "isbi" / "config", tmp_path / "config")
+    assert command.main(["report", str(tmp_path)]) == 0
+    assert "nerve" in (tmp_path / "results" / "report.html").read_text()
 
 
 def test_a_report_without_a_study_is_one_line(tmp_path, capsys):

@@ -305,7 +305,7 @@ def _export(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from tomoglean import report
 
-    found = study.read(options.study)
+    found = study.read_anywhere(options.study)
     path = report.build(found, outcome=options.ended)
     verifying.renew(found)
     sys.stdout.write(f"{path}\n")

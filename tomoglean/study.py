@@ -205,6 +205,20 @@ def as_written(root: Path) -> Study:
     return Study(config, rows["volumes"], rows["labels"], root)
 
 
+def read_anywhere(root: Path) -> Study:
+    """Read a study with the volumes that came in; without them where raw data are away.
+
+    Raises
+    ------
+    Refused
+        If config or tables are missing or do not fit their schemas.
+    """
+    try:
+        return read(root)
+    except Refused:
+        return as_written(root)
+
+
 def slice_numbers(text: str) -> list[int]:
     """Read ranges such as 0-11,14."""
     numbers: list[int] = []

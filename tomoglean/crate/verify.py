@@ -150,7 +150,7 @@ def _raw(root: Path, told: Mapping[str, Mapping[str, Any]]) -> tuple[list[Findin
     if not named or not study.is_study(root):
         return [], 0
     try:
-        asked = _asked(root)
+        asked = study.read_anywhere(root)
     except Refused as refusal:
         return [Finding("config", "unreadable", str(refusal))], 0
     rows = {row["path"]: row for row in (*asked.volumes, *asked.labels)}
@@ -159,14 +159,6 @@ def _raw(root: Path, told: Mapping[str, Mapping[str, Any]]) -> tuple[list[Findin
     here = {path: row for path, row in known.items() if hide(path) not in away}
     every = [_raw_one(root, path, row, named[hide(path)]) for path, row in here.items()]
     return [finding for finding in (*every, _away(away, len(known))) if finding], len(here)
-
-
-def _asked(root: Path) -> study.Study:
-    """Read a study with the volumes that came in; without them where raw data are away."""
-    try:
-        return study.read(root)
-    except Refused:
-        return study.as_written(root)
 
 
 def _is_here(root: Path, path: str) -> bool:
