@@ -464,6 +464,38 @@ def test_a_volume_tells_its_hits_and_misses(full):
     assert "1 candidate" in text
 
 
+def picked(study, *scores: float) -> str:
+    """Pick candidates of some scores in a volume; return what its row tells."""
+    lines = ["z,y,x,score", *(f"1,2,3,{score}" for score in scores)]
+    path = study.root / "results/picked/t3ss/final/cell-1.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines))
+    return str(rows.volumes_table(Source(study)).blocks[0].rows[1])
+
+
+def test_hits_and_misses_are_told_of_candidates_above_the_threshold(full):
+    text = picked(full, 0.9, 0.8, 0.1, 0.1)
+    assert "4 candidates,\\n2 above the threshold" in text
+    assert "2 above the threshold:\\n1 TP, 1 FP, 1 FN" in text
+
+
+def unjudged(study, **facts) -> None:
+    table(study.root / "results/evaluated/t3ss/matches.csv", [{"volume": "other"}])
+    provenance.write_json(facts, study.root / "results/evaluated/t3ss/summary.json")
+
+
+def test_a_volume_without_truth_tells_how_many_reach_the_threshold(full):
+    unjudged(full, threshold=0.5)
+    text = picked(full, 0.9, 0.5, 0.1)
+    assert "3 candidates,\\n2 above the threshold" in text
+    assert "TP" not in text
+
+
+def test_without_a_threshold_nothing_is_said_to_be_above_it(full):
+    unjudged(full)
+    assert "above" not in picked(full, 0.9)
+
+
 def test_a_volume_tells_what_implants_are_asked_for(full):
     facts = {"bone_contact_percent": 80.4, "bone_contact_gap_um": 5.0,
              "degradation_rate_mean_area_mm_per_year": 0.25,

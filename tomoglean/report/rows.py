@@ -134,7 +134,17 @@ def _picked(source: Source, task: str, volume: str) -> dict[str, Any]:
     mine = [row for row in _matches(source, task) if row.get("volume") == volume]
     counts = {one: sum(r.get("outcome") == one for r in mine) for one in ("TP", "FP", "FN")}
     judged = {one.lower(): count for one, count in counts.items()} if mine else {}
-    return {"candidates": len(source.rows(path)), **judged}
+    picks = source.rows(path)
+    above = counts["TP"] + counts["FP"] if mine else _above(source, task, picks)
+    return {"candidates": len(picks), "above_threshold": above, **judged}
+
+
+def _above(source: Source, task: str, picks: list[Row]) -> int | None:
+    """Count picks that reach the task's threshold; None while there is none."""
+    least = finite(source.json(f"evaluated/{task}/summary.json").get("threshold"))
+    if least is None:
+        return None
+    return sum((finite(pick.get("score")) or 0.0) >= least for pick in picks)
 
 
 def _matches(source: Source, task: str) -> list[Row]:
@@ -187,7 +197,8 @@ def _notes(row: Mapping[str, Any]) -> str:
 def _score_words(row: Mapping[str, Any]) -> str:
     """Write how good a volume's answer is, and that a network knew it if it did."""
     if row.get("tp") is not None:
-        return f"{row['tp']} TP, {row['fp']} FP, {row['fn']} FN"
+        tp, fp, fn = (row[key] for key in ("tp", "fp", "fn"))
+        return f"{tp + fp} above the threshold:\n{tp} TP, {fp} FP, {fn} FN"
     known = {told: row.get(key) for key, told in SCORED.items()}
     told = [f"{name} {style.number(v)}" for name, v in known.items() if v is not None]
     which = "mean " if row.get("class") == "mean" else ""
@@ -196,8 +207,9 @@ def _score_words(row: Mapping[str, Any]) -> str:
 
 def _found_words(row: Mapping[str, Any]) -> list[str]:
     if row.get("candidates") is not None:
-        count = row["candidates"]
-        return [f"{count} candidate{'s' if count != 1 else ''}"]
+        count, above = row["candidates"], row.get("above_threshold")
+        told = f"{count} candidate{'s' if count != 1 else ''}"
+        return [told if above is None else f"{told},\n{above} above the threshold"]
     found = row.get("found") or {}
     names = [name.partition(" ")[2] for name in found if name.startswith("share_percent ")]
     shown = [name for place, name in enumerate(names) if place or name != "background"]
