@@ -93,6 +93,13 @@ def test_on_paper_every_picture_is_printed_and_none_is_blank(seen):
     assert all(len(set(pixels)) > 1 for pixels in printed)
 
 
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_why_a_volume_was_refused_is_seen_without_scrolling(browser, tmp_path, width):
+    page = browser.open(pages.failed(tmp_path), width)
+    place = page.locator("#volumes .why").first.bounding_box()
+    assert place["x"] + place["width"] <= width
+
+
 def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<img alt="broken" src="data:image/png;base64,AAAA">')

@@ -113,6 +113,10 @@ class Reader:
         tab = self._with_script if script else self._without
         return tab.look(path, width)
 
+    def open(self, path: Path, width: int) -> Any:
+        """Open a page in a window of some width, with script, and return it."""
+        return self._with_script.show(path, width)
+
     def follow(self, path: Path, width: int) -> dict[str, bool]:
         """Follow the links on top of a page, and tell which landed at their part."""
         self._with_script.show(path, width)

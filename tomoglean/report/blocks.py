@@ -29,7 +29,8 @@ class Heading:
 class Cell:
     """One field of a table: text, how it is set apart (pill, best ...), a small picture.
 
-    `value` is the number or the whole word behind the text, for the tables beside the page.
+    `value` is the number or the whole word behind the text, for the tables beside the page;
+    `why` is a line below the text that wraps.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Cell:
     value: float | str | None = None
     uri: str = ""
     alt: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,7 @@ from tomoglean.report.style import finite
 
 VERDICTS = {"ok": "good", "warning": "warn", "refused": "bad"}
 STATES = {"done": "good", "failed": "bad", "refused": "bad", "running": "warn"}
-HEAD = (
-    *("volume", "state", "check", "z × y × x, voxel", "used for", "score", "found"),
-    "notes",
-)
+HEAD = ("volume", "state", "check", "z × y × x, voxel", "used for", "score", "found")
 FACTS = {"volume", "task", "voxel_um", "classes", "reasons"}
 SCORED = {"iou": "IoU", "dice": "Dice"}
 
@@ -28,12 +25,7 @@ def volumes_table(source: Source) -> Section:
         _cells([row for row in found if row["volume"] == volume["volume"]])
         for volume in source.study.volumes
     ]
-    last = None if any(row[-1].text for row in rows) else -1
-    table = Table(
-        HEAD[:last],
-        [row[:last] for row in rows],
-        empty="volumes.tsv has no row yet: add one per volume.",
-    )
+    table = Table(HEAD, rows, empty="volumes.tsv has no row yet: add one per volume.")
     return Section("volumes", "Volumes", [table])
 
 
@@ -176,13 +168,12 @@ def _cells(rows: list[dict[str, Any]]) -> list[Cell]:
     edge = voxel([edge for edge in edges if edge is not None])
     return [
         Cell(first["volume"] + ("\nsimulated" if first["simulated"] else "")),
-        Cell(first["state"], f"pill {STATES.get(first['state'], '')}"),
+        Cell(first["state"], f"pill {STATES.get(first['state'], '')}", why=_notes(first)),
         Cell(first["verdict"], f"pill {VERDICTS.get(first['verdict'], '')}"),
         Cell(f"{size}\n{edge}", "keep"),
         Cell("\n".join(used), "keep"),
         Cell("\n".join(scores) or "not scored", "keep"),
-        Cell("\n".join(found) or "nothing yet", "keep"),
-        Cell(_notes(first), "wide"),
+        Cell("\n".join(found) or "nothing yet", "mid"),
     ]
 
 
