@@ -15,6 +15,7 @@ HEIGHT = 900
 PAPER = 717  # A4 less margins of 10 mm, in CSS px
 MARGIN = dict.fromkeys(("top", "right", "bottom", "left"), "10mm")
 TOLERATED_PX = 1
+PATIENCE_MS = 120_000  # machines that test are busy
 # What is told of a page. Boxes that scroll may hold wide things; what sticks out of any
 # other box, or is cut off by one that hides, is named by tag, class and its first words.
 # Drawings (SVG) are no sources of pixels on paper.
@@ -96,7 +97,9 @@ def reader() -> Iterator["Reader"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find(), args=["--disable-gpu"])
+        browser = driver.chromium.launch(
+            executable_path=find(), args=["--disable-gpu"], timeout=PATIENCE_MS
+        )
         yield Reader(browser)
         browser.close()
 
@@ -140,6 +143,7 @@ class Tab:
 
     def __init__(self, page: Any) -> None:
         self.page, self.path = page, Path()
+        page.set_default_timeout(PATIENCE_MS)
         self.asked: list[str] = []
         self.said: list[str] = []
         page.on("request", lambda request: self.asked.append(request.url[:200]))
