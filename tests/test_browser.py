@@ -96,7 +96,7 @@ def test_on_paper_every_picture_is_printed_and_none_is_blank(seen):
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_why_a_volume_was_refused_is_seen_without_scrolling(browser, tmp_path, width):
     page = browser.open(pages.failed(tmp_path), width)
-    place = page.locator("#volumes .why").first.bounding_box()
+    place = page.locator("#volumes .why div").first.bounding_box()
     assert place["x"] + place["width"] <= width
 
 

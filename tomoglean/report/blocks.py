@@ -30,7 +30,7 @@ class Cell:
     """One field of a table: text, how it is set apart (pill, best ...), a small picture.
 
     `value` is the number or the whole word behind the text, for the tables beside the page;
-    `why` is a line below the text that wraps.
+    `why` is a line of its own below the row.
     """
 
     text: str

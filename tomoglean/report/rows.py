@@ -173,7 +173,7 @@ def _cells(rows: list[dict[str, Any]]) -> list[Cell]:
         Cell(f"{size}\n{edge}", "keep"),
         Cell("\n".join(used), "keep"),
         Cell("\n".join(scores) or "not scored", "keep"),
-        Cell("\n".join(found) or "nothing yet", "mid"),
+        Cell("\n".join(found) or "nothing yet", "keep"),
     ]
 
 
