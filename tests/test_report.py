@@ -465,6 +465,23 @@ def test_tiny_volumes_are_told_in_cubic_micrometres(full):
     assert [cell.text for cell in row] == ["volume of pore (µm³)", "2.00"]
 
 
+@pytest.mark.parametrize(
+    ("mm3", "told"),
+    [
+        ([7.93e-13, 1.03e-12], ["nm³", "793,000", "1,030,000"]),
+        ([7.93e-13, 1.03e-10], ["µm³", "0.000793", "0.103"]),
+        ([2e-7, 0.052], ["mm³", "0.000000200", "0.0520"]),
+        ([0.0, 2e-6], ["µm³", "0", "2,000"]),
+        ([None, 2e-6], ["µm³", "n/a", "2,000"]),
+        ([0.0, 0.0], ["nm³", "0", "0"]),
+    ],
+)
+def test_volumes_of_one_row_share_the_unit_of_the_largest(mm3, told):
+    first, *cells = semantic._quantity_row("volume_mm3 pore", mm3)
+    assert first.text == f"volume of pore ({told[0]})"
+    assert [cell.text for cell in cells] == told[1:]
+
+
 def test_headline_sets_false_per_true_beside_2019(full):
     row = overview.headline(Source(full)).blocks[0].rows[2]
     assert "about equal to true positives" in row[1].text

@@ -6,7 +6,8 @@ import json
 import math
 
 import pytest
-from test_report import Page, full_study, study_in
+from test_report import Page, checked, full_study, study_in
+from test_report_summary import ERROR, log
 
 from tomoglean import provenance, report
 from tomoglean.report import again, numbers, overview
@@ -56,6 +57,25 @@ def test_volumes_stand_in_a_table_one_row_a_task(built):
         ("cell-1", "t3ss"),
     ]
     assert (rows[0]["shape_z"], float(rows[0]["voxel_z_nm"])) == ("6", 5000.0)
+
+
+def test_no_rows_stand_in_two_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PARTS", ())
+    study = full_study(tmp_path)
+    checked(tmp_path, "rod-1", verdict="warning", messages=["dark; look"])
+    log(study, "convert/cell-1", "results/converted/cell-1.h5", ERROR)
+    report.build(study, outcome="failed")
+    folder = tmp_path / "results/report"
+    assert "dark; look" in [row["what"] for row in read(folder, "warnings.csv")]
+    assert [row["rule"] for row in read(folder, "failed-jobs.csv")] == ["convert"]
+    assert [path.name for path in folder.glob("*-2.csv")] == []
+
+
+def test_a_table_whose_rows_have_a_file_gets_no_other():
+    table = Table(["a"], [[Cell("1")]], name="warnings")
+    sections = [Section("part", "Part", [table])]
+    assert numbers.of_tables(sections, {"warnings.csv"}) == []
+    assert [one.name for one in numbers.of_tables(sections, set())] == ["warnings.csv"]
 
 
 def test_what_was_measured_stands_in_a_table_with_all_digits(built):

@@ -62,6 +62,11 @@ class Table:
     kind: ClassVar[str] = "table"
 
     @property
+    def file(self) -> str:
+        """Name of its file beside the page, empty if that follows from its title."""
+        return f"{self.name}.csv" if self.name else ""
+
+    @property
     def pieces(self) -> list[tuple[list[str], list[list[Cell]]]]:
         """Head and rows as the page has them, one piece below the other."""
         width, rows = len(self.head) - 1, self.rows[: self.shown or None]

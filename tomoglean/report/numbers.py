@@ -163,14 +163,18 @@ def facts(source: Source, run: Run, outcome: str, made: str) -> dict[str, Any]:
 
 
 def of_tables(sections: Sequence[Section], taken: set[str]) -> list[File]:
-    """Return every table of the page as a file, named by its part and title."""
-    made, taken = [], set(taken)
+    """Return every table of the page as a file, named by its part and title.
+
+    A table that names a file already taken is left out: the file holds its rows.
+    """
+    made, own = [], set(taken)
+    taken = set(taken)
     for part in sections:
         title = part.anchor
         for block in part.blocks:
             if getattr(block, "kind", "") == "heading":
                 title = f"{part.anchor} {block.text}"
-            elif isinstance(block, Table) and block.rows and part.anchor != "volumes":
+            elif isinstance(block, Table) and block.rows and block.file not in own:
                 name = _free(block.name or f"{title} {block.title}", taken)
                 what = block.title or title.removeprefix(part.anchor).strip()
                 told = f"table of the page, part {part.title}"

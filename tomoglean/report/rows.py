@@ -3,6 +3,7 @@
 The same rows make the page's table and the tables beside it.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,11 @@ VERDICTS = {"ok": "good", "warning": "warn", "refused": "bad"}
 STATES = {"done": "good", "failed": "bad", "refused": "bad", "running": "warn"}
 HEAD = ("volume", "state", "check", "z × y × x, voxel", "used for", "score", "found")
 FACTS = {"volume", "task", "voxel_um", "classes", "reasons"}
+CUBIC = (
+    ("_mm3", 1.0, 1e-3, "mm³"),
+    ("_um3", 1e-9, 1e-2, "µm³"),
+    ("_nm3", 1e-18, -math.inf, "nm³"),
+)
 SCORED = {"iou": "IoU", "dice": "Dice"}
 
 
@@ -25,7 +31,8 @@ def volumes_table(source: Source) -> Section:
         _cells([row for row in found if row["volume"] == volume["volume"]])
         for volume in source.study.volumes
     ]
-    table = Table(HEAD, rows, empty="volumes.tsv has no row yet: add one per volume.")
+    empty = "volumes.tsv has no row yet: add one per volume."
+    table = Table(HEAD, rows, empty=empty, name="volumes")
     return Section("volumes", "Volumes", [table])
 
 
@@ -255,7 +262,14 @@ def cubic(volume_mm3: float) -> str:
     >>> cubic(2.0), cubic(3e-6), cubic(1e-12)
     ('2.00 mm³', '3,000 µm³', '1,000,000 nm³')
     """
-    for factor, least, unit in ((1.0, 1e-3, "mm³"), (1e-9, 1e-2, "µm³")):
-        if volume_mm3 >= factor * least:
-            return f"{style.significant(volume_mm3 / factor)} {unit}"
-    return f"{float(f'{volume_mm3 * 1e18:.3g}'):,.0f} nm³"
+    _, factor, unit = cubic_unit(volume_mm3)
+    return f"{style.plain(volume_mm3 / factor)} {unit}"
+
+
+def cubic_unit(volume_mm3: float) -> tuple[str, float, str]:
+    """Return the unit that suits a volume: as names end with it, in mm³, as written."""
+    return next(
+        (ending, factor, unit)
+        for ending, factor, least, unit in CUBIC
+        if volume_mm3 >= factor * least
+    )

@@ -6,10 +6,10 @@ from typing import Any
 from tomoglean.report import calibration, quality, style
 from tomoglean.report.blocks import Cell, Note, Table
 from tomoglean.report.quality import MEAN, POOLED
+from tomoglean.report.rows import cubic_unit
 from tomoglean.report.sources import Row, Source, flat
 
 FIGURES = {"iou": "IoU", "surface_dice": "Surface Dice"}
-SMALL_MM3 = 1e-4
 COUNTED = (
     "Shares count every voxel of a volume as the final round labels it, whatever surrounds "
     "the sample too."
@@ -24,6 +24,7 @@ UNITS = (
     ("_mm_per_year", "mm/year"),
     ("_mm3", "mm³"),
     ("_um3", "µm³"),
+    ("_nm3", "nm³"),
     ("_mm2", "mm²"),
     ("_mm", "mm"),
     ("_um", "µm"),
@@ -187,14 +188,15 @@ def quantities(source: Source, task: str) -> list[Any]:
 
 
 def _quantity_row(name: str, values: Sequence[Any]) -> list[Cell]:
-    """Return a row of one quantity; small volumes are told in smaller units."""
-    unit, factor = "_mm3", 1.0
+    """Return a row of one quantity; volumes share the unit that suits the largest."""
     known = [found for value in values if (found := style.finite(value)) is not None]
-    if name.startswith("volume_mm3 ") and known and max(known) < SMALL_MM3:
-        unit, factor = "_um3", 1e9
-        values = [None if v is None else float(v) * factor for v in values]
-    told = [Cell(_value(value), "number") for value in values]
-    return [Cell(quantity(name.replace("_mm3", unit, 1))), *told]
+    if not name.startswith("volume_mm3 ") or not known:
+        return [Cell(quantity(name)), *(Cell(_value(v), "number") for v in values)]
+    unit, factor, _ = cubic_unit(max(known))
+    sizes = [style.finite(value) for value in values]
+    told = [style.plain(None if size is None else size / factor) for size in sizes]
+    title = quantity(name.replace("_mm3", unit, 1))
+    return [Cell(title), *(Cell(text, "number") for text in told)]
 
 
 def _worth_showing(name: str) -> bool:

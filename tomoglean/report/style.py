@@ -96,6 +96,21 @@ def significant(value: Any, digits: int = 3) -> str:
     return f"{found:,.{max(places, 0)}f}"
 
 
+def plain(value: Any, digits: int = 3) -> str:
+    """Write a number with so many significant digits, never with an exponent.
+
+    Examples
+    --------
+    >>> plain(1_034_215.0), plain(0.000793)
+    ('1,030,000', '0.000793')
+    """
+    found = finite(value)
+    if not found:
+        return "n/a" if found is None else "0"
+    places = digits - 1 - math.floor(math.log10(abs(found)))
+    return f"{round(found, places):,.{max(places, 0)}f}"
+
+
 def finite(value: Any) -> float | None:
     """Return a value of unknown origin as a finite float, or None."""
     try:
