@@ -25,12 +25,23 @@ NO_PICKS = {"tomograms": 1, "tp": 0, "fp": 0, "fn": 2, "fp_per_tp": None, "recal
 def grainy_study(root: Path) -> Study:
     """Make a study with something of everything, and scans no part of which is even."""
     study = full_study(root)
+    add_trained(study)
     random = np.random.default_rng(1)
     for path in (root / "results/converted").glob("*.h5"):
         scan = volumes.read(path)
         grain = random.normal(scan.data, 20.0).astype(np.float32)
         volumes.write(Volume(grain, scan.voxel_nm), path, p_low=-50.0, p_high=150.0)
     return study
+
+
+def add_trained(study: Study) -> None:
+    """Add two volumes that were trained on: what is known of them is that of rod-1."""
+    for name in ("rod-2", "rod-3"):
+        study.volumes.append({**study.volumes[0], "volume": name})
+        study.labels.append({**study.labels[0], "volume": name, "use": "train"})
+        for path in ("converted", "segmented/bone/final"):
+            folder = study.root / "results" / path
+            shutil.copy(folder / "rod-1.h5", folder / f"{name}.h5")
 
 
 def finished(root: Path) -> Path:

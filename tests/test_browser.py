@@ -100,6 +100,25 @@ def test_why_a_volume_was_refused_is_seen_without_scrolling(browser, tmp_path, w
     assert place["x"] + place["width"] <= width
 
 
+def test_pictures_of_trained_volumes_open_on_demand(browser, tmp_path):
+    page = browser.open(pages.finished(tmp_path), driver.DESKTOP)
+    fold = page.locator("details.blocks")
+    inside = fold.locator("img")
+    assert fold.locator("summary").inner_text() == (
+        "2 volumes that were trained on: rod-2, rod-3"
+    )
+    assert not inside.first.is_visible()
+    fold.locator("summary").click()
+    assert inside.first.is_visible()
+
+
+def test_folded_pictures_are_open_on_paper(browser, tmp_path):
+    page = browser.open(pages.finished(tmp_path), driver.PAPER)
+    inside = page.locator("details.blocks img").last
+    page.emulate_media(media="print")
+    assert inside.is_visible()
+
+
 def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<img alt="broken" src="data:image/png;base64,AAAA">')

@@ -182,6 +182,15 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """Blocks that open on demand; on paper they are open."""
+
+    title: str
+    blocks: Sequence[Any]
+    kind: ClassVar[str] = "folded"
+
+
+@dataclass(frozen=True)
 class Command:
     """Lines to be copied into a shell, and what they leave open."""
 

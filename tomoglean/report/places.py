@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tomoglean import volumes
-from tomoglean.report import figures, slices, style
+from tomoglean.report import each, figures, slices, style
 from tomoglean.report.blocks import ColourBar, Frame, Mark, Note, Panels
 from tomoglean.report.planes import AXES, Plane, across, told
 from tomoglean.report.slices import frame
@@ -47,10 +47,12 @@ def pictures(source: Source, task: str) -> list[Any]:
     Returns
     -------
     list of blocks
-        One set of pictures a volume, or a line on why there is none.
+        One set of pictures a volume, or a line on why there is none; those of volumes
+        that were trained on lie in a fold.
     """
     names = source.volumes(task)
-    shown = slices.per_volume(names, lambda name: _volume(source, task, name))
+    trained = [name for name in names if source.uses(task, name) == ["train"]]
+    shown = each.volume(names, lambda name: _volume(source, task, name), trained)
     return [*shown, *slices.lightened(source)]
 
 

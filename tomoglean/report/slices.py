@@ -1,9 +1,8 @@
 """Slices of a segmented volume: raw, prediction, truth, errors and confidence."""
 
 import contextlib
-import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from tomoglean import volumes
-from tomoglean.report import figures, style
+from tomoglean.report import each, figures, style
 from tomoglean.report.blocks import ColourBar, Frame, Note, Panels
 from tomoglean.report.planes import AXES, Plane, Triple, across, told
 from tomoglean.report.sources import Source, attributes
 from tomoglean.volumes import Volume
 
-LOG = logging.getLogger(__name__)
-MOST_VOLUMES = 20
 CERTAIN = 255
 OF_CANDIDATES, BRIEF = 0.3, 0.25
 PLAIN = figures.Detail()
@@ -73,26 +70,13 @@ def blocks(source: Source, task: str) -> list[Any]:
     Returns
     -------
     list of blocks
-        One set of pictures a volume, or a line on why there is none.
+        One set of pictures a volume, or a line on why there is none; those of volumes
+        that were trained on lie in a fold.
     """
     names = source.volumes(task)
-    shown = per_volume(names, lambda name: _volume(source, task, name))
+    trained = [name for name in names if trained_on(source, task, name)]
+    shown = each.volume(names, lambda name: _volume(source, task, name), trained)
     return [*shown, *lightened(source)]
-
-
-def per_volume(names: Sequence[str], show: Callable[[str], list[Any]]) -> list[Any]:
-    """Show volumes one by one; one that cannot be read is one line, and so is the rest."""
-    shown: list[Any] = []
-    for name in names[:MOST_VOLUMES]:
-        try:
-            shown += show(name)
-        except (OSError, KeyError, ValueError, IndexError) as error:
-            LOG.warning("no pictures of %s: %s", name, error)
-            shown.append(Note(f"{name}: no pictures ({type(error).__name__}).", "warn"))
-    if rest := names[MOST_VOLUMES:]:
-        told = f"Pictures are kept to {MOST_VOLUMES} volumes; left out: {', '.join(rest)}."
-        shown.append(Note(told))
-    return shown
 
 
 def detail(source: Source) -> figures.Detail:
@@ -100,7 +84,7 @@ def detail(source: Source) -> figures.Detail:
     weight = 0.0
     for task, block in source.study.tasks.items():
         part = OF_CANDIDATES if block.get("kind") == "detection" else 1.0
-        names = source.volumes(task)[:MOST_VOLUMES]
+        names = source.volumes(task)[: each.MOST_VOLUMES]
         trained = sum(source.uses(task, name) == ["train"] for name in names)
         weight += part * (len(names) - trained + BRIEF * trained)
     return figures.detail(weight)
@@ -174,6 +158,11 @@ def _served(source: Source, task: str, volume: str, truth: Path | None) -> str:
     if truth is not None and "same scan" in source.stamps(task):
         return truth.parts[-3]
     return ", ".join(source.uses(task, volume)) or "predict"
+
+
+def trained_on(source: Source, task: str, volume: str) -> bool:
+    """Whether what is shown of a volume served training and nothing else."""
+    return _served(source, task, volume, truth_of(source, task, volume)) == "train"
 
 
 def predictions(

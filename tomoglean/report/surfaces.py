@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tomoglean import volumes
-from tomoglean.report import figures, meshes, rendering, slices, style
+from tomoglean.report import each, figures, meshes, rendering, slices, style
 from tomoglean.report.blocks import Frame, Note, Panels
 from tomoglean.report.meshes import Mesh, Shares, Triple
 from tomoglean.report.places import of_volume
@@ -80,7 +80,7 @@ def _each(source: Source, task: str, show: Callable[..., list[Any]]) -> list[Any
     held = [name for name in names if source.uses(task, name) != ["train"]] or names
     chosen = held[:MOST_VOLUMES]
     left = [name for name in names if name not in chosen]
-    shown = slices.per_volume(chosen, lambda volume: show(source, task, volume))
+    shown = each.volume(chosen, lambda volume: show(source, task, volume))
     told = f"Not drawn in space, to keep the page light: {', '.join(left)}."
     return [*shown, *([Note(told)] if left else [])]
 
