@@ -129,7 +129,20 @@ def full(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cell", ["=1+1", "+cmd|' /C calc'!A0", "@SUM(A1)", "-2+3", " =1", "\t=1", "\n=1", "-"]
+    "cell",
+    [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "@SUM(A1)",
+        "-2+3",
+        " =1",
+        "\t=1",
+        "\n=1",
+        "-",
+        "\x00=1",
+        "\u200b@SUM(A1)",
+        "\u3000=1",
+    ],
 )
 def test_no_cell_is_a_formula(cell):
     [[head], [found]] = parsed(numbers.as_csv([cell], [[cell]]))

@@ -234,11 +234,11 @@ def _cell(value: Any) -> Any:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return repr(value) if math.isfinite(value) else ""
-    text = str(value)
-    hostile = text.lstrip(" ").startswith(FORMULA) and style.finite(text) is None
-    text = "; ".join(line for line in text.splitlines() if line)
+    raw = str(value)
+    text = "; ".join(line for line in raw.splitlines() if line)
     text = "".join(one if one.isprintable() else " " for one in text)
-    return f"'{text}" if hostile else text
+    starts = any(one.lstrip(" ").startswith(FORMULA) for one in (raw, text))
+    return f"'{text}" if starts and style.finite(text) is None else text
 
 
 def _plain(value: Any) -> Any:
