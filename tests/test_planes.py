@@ -221,6 +221,13 @@ def test_candidates_are_shown_across_all_axes_where_most_lie(source):
     assert told == ["z = 2", "y = 4", "x = 6", "z = 9"]
 
 
+def test_the_densest_slice_is_found_without_comparing_all_with_all(monkeypatch):
+    found = np.random.default_rng(1).integers(0, 500, 300).astype(float)
+    crowd = (np.abs(found[:, None] - found[None]) <= 4.0).sum(axis=1)
+    assert places._densest(found, 4.0, 500) == found[np.argmax(crowd)]
+    assert places._densest(np.repeat([7.0, 3.0], [60_000, 50_000]), 1.0, 500) == 7
+
+
 def test_marks_of_a_slice_across_y_lie_at_x_and_z(source):
     rows = [{"z": "2", "y": "4", "x": "6", "outcome": "TP"}]
     grey = Volume(np.zeros((12, 20, 24)), EDGES)

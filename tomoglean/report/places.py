@@ -135,7 +135,9 @@ def _densest(places: npt.NDArray[np.float64], near: float, depth: int) -> int:
     known = places[np.isfinite(places)]
     if not known.size:
         return depth // 2
-    crowd = (np.abs(known[:, None] - known[None]) <= near).sum(axis=1)
+    in_order = np.sort(known)
+    crowd = np.searchsorted(in_order, known + near, "right")
+    crowd -= np.searchsorted(in_order, known - near, "left")
     return int(np.clip(round(float(known[np.argmax(crowd)])), 0, depth - 1))
 
 
