@@ -281,6 +281,15 @@ def test_candidates_stand_in_the_membrane(source):
     }
 
 
+def test_it_is_told_where_not_all_candidates_are_marked(source, monkeypatch):
+    monkeypatch.setattr(surfaces, "MOST_MARKS", 2)
+    segment(source, "membrane", "cell-1", ball())
+    pick(source, [("final", "cell-1", 12, 12, x, 0.9, "TP") for x in (5, 6, 7)])
+    [panels] = surfaces.candidates(source, "t3ss")
+    assert panels.title == "cell-1: 3 TP"
+    assert panels.caption.endswith("; of 3 candidates the first 2 are marked")
+
+
 def test_unjudged_candidates_are_picks(source):
     segment(source, "membrane", "cell-1", ball())
     path = source.results / "picked/t3ss/final/cell-1.csv"

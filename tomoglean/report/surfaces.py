@@ -185,6 +185,8 @@ def _candidates(source: Source, task: str, volume: str) -> list[Any]:
     if sheet:
         legend[f"{what} as segmented"] = style.MUTED
     caption = solid.told + ("" if sheet else f"; no {what} was found")
+    if len(rows) > MOST_MARKS:
+        caption += f"; of {len(rows)} candidates the first {MOST_MARKS} are marked"
     return [Panels(f"{volume}: {told}", frames, caption, legend)]
 
 
