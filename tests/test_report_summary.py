@@ -491,6 +491,15 @@ def test_a_volume_without_truth_tells_how_many_reach_the_threshold(full):
     assert "TP" not in text
 
 
+def test_a_volume_with_nothing_to_find_and_nothing_found_is_scored(full):
+    rounds = {"final": {"test": {"tomograms": 1}}}
+    row = {"task": "t3ss", "volume": "cell-1", "kind": "points", "use": "test"}
+    full.labels.append(row)
+    unjudged(full, threshold=0.5, rounds=rounds)
+    text = picked(full, 0.1)
+    assert "0 above the threshold:\\n0 TP, 0 FP, 0 FN" in text
+
+
 def test_without_a_threshold_nothing_is_said_to_be_above_it(full):
     unjudged(full)
     assert "above" not in picked(full, 0.9)

@@ -132,10 +132,20 @@ def _picked(source: Source, task: str, volume: str) -> dict[str, Any]:
         return {}
     mine = [row for row in _matches(source, task) if row.get("volume") == volume]
     counts = {one: sum(r.get("outcome") == one for r in mine) for one in ("TP", "FP", "FN")}
-    judged = {one.lower(): count for one, count in counts.items()} if mine else {}
+    is_judged = bool(mine) or _is_judged(source, task, volume)
+    judged = {one.lower(): count for one, count in counts.items()} if is_judged else {}
     picks = source.rows(path)
-    above = counts["TP"] + counts["FP"] if mine else _above(source, task, picks)
+    above = counts["TP"] + counts["FP"] if is_judged else _above(source, task, picks)
     return {"candidates": len(picks), "above_threshold": above, **judged}
+
+
+def _is_judged(source: Source, task: str, volume: str) -> bool:
+    """Whether a volume was scored though it has neither pick nor true point."""
+    rounds = source.json(f"evaluated/{task}/summary.json").get("rounds") or {}
+    scored = rounds.get("final") or {}
+    return any(
+        (scored.get(use) or {}).get("tomograms") for use in source.uses(task, volume)
+    )
 
 
 def _above(source: Source, task: str, picks: list[Row]) -> int | None:
