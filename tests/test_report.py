@@ -333,6 +333,20 @@ def test_folders_stay_private(tmp_path):
         assert private not in text
 
 
+def test_folders_in_what_checks_and_evaluations_say_stay_private(full):
+    line = "/home/ann/secret dir/a.tif: expected X, found Y"
+    said = {"verdict": "refused", "messages": [line]}
+    for path in ("rod-1", "bone/train/weak/rod-1"):
+        provenance.write_json(said, full.root / f"results/checked/{path}.json")
+    summary = {"reason": line, "threshold_reason": line}
+    provenance.write_json(summary, full.root / "results/evaluated/t3ss/summary.json")
+    text = build(full, "failed").text
+    assert "a.tif: expected X, found Y" in text
+    assert "secret" not in text
+    for path in (full.root / "results/report").iterdir():
+        assert "secret" not in path.read_text(), path.name
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -340,6 +354,11 @@ def test_folders_stay_private(tmp_path):
         ("~/data/y.tif", "…/y.tif"),
         ("in results/checked/a.json", "in results/checked/a.json"),
         ("voxels/mm and 1/2", "voxels/mm and 1/2"),
+        ("/home/ann: denied", "~: denied"),
+        ("file:///home/ann/x/y.tif", "…/y.tif"),
+        ("--bind /data:/home/ann/x/y", "--bind /data:…/y"),
+        ("C:/Users/ann/y.tif", "C:…/y.tif"),
+        ("https://example.org/a/b s3://c/d/e", "https://example.org/a/b s3://c/d/e"),
     ],
 )
 def test_discreet_takes_out_folders_only(text, expected):

@@ -17,6 +17,10 @@ from tomoglean.study import SIMULATED, Study
 LOG = logging.getLogger(__name__)
 PACKAGE = Path(__file__).resolve().parents[2]
 USES = ("test", "validate", "", "train")
+HOME = re.compile(r"(?<![\w./])(?:file:/+|/)(?:home|Users)/[^\s/'\",:;]+/?(?=$|[\s'\",:;])")
+FOLDERS = re.compile(
+    r"(?<![\w./])(?:file:/+|~?/)(?=[^\s/])(?:[^/'\",:;\n]+/)+([^\s/'\",:;]*)"
+)
 Row = dict[str, str]
 Found = TypeVar("Found")
 
@@ -47,7 +51,7 @@ class Source:
         return found
 
     def json(self, path: str) -> dict[str, Any]:
-        """Read a JSON object below results; an unreadable one counts as empty."""
+        """Read a JSON object below results, without folders; if unreadable, as empty."""
         return self.once(path, lambda: self._read_json(path))
 
     def _read_json(self, path: str) -> dict[str, Any]:
@@ -58,7 +62,7 @@ class Source:
         except (OSError, ValueError) as error:
             LOG.warning("results/%s cannot be read: %s", path, error)
             return {}
-        return found if isinstance(found, dict) else {}
+        return discreet_tree(found, self.study.root) if isinstance(found, dict) else {}
 
     def rows(self, path: str) -> list[Row]:
         """Read a CSV table below results; an unreadable one counts as empty."""
@@ -212,8 +216,7 @@ def discreet(text: str, root: Path) -> str:
     'config: no such file'
     """
     text = text.replace(f"{root.resolve()}/", "").replace(str(root.resolve()), ".")
-    folders = r"(?<![\w.:/])~?/(?=[^\s/])(?:[^/'\",:;\n]+/)+([^\s/'\",:;]*)"
-    return re.sub(folders, r"…/\1", text)
+    return FOLDERS.sub(r"…/\1", HOME.sub("~", text))
 
 
 def discreet_tree(value: Any, root: Path) -> Any:
