@@ -545,6 +545,29 @@ def test_the_best_of_a_column_is_bold(full):
     assert looks == {"final": "number", "otsu": "number best"}
 
 
+def test_folds_with_many_slices_are_looked_at_here_and_there(tmp_path):
+    data = np.zeros((200, 4, 4), np.uint8)
+    wrong = data.copy()
+    wrong[150] = 1
+    for name, values in (("seg", wrong), ("truth", data)):
+        volumes.write(Volume(values, VOXEL_NM), tmp_path / f"{name}.h5")
+    folds = {f"final-{k}": (tmp_path / "seg.h5", set(range(k, 200, 2))) for k in (0, 1)}
+    found = slices.choose(folds, tmp_path / "truth.h5")
+    assert list(found)[1] in ("worst of 48 slices", "worst of 50 slices")
+
+
+def test_folds_with_few_slices_are_looked_at_in_full(tmp_path):
+    data = np.zeros((10, 4, 4), np.uint8)
+    wrong = data.copy()
+    wrong[7] = 1
+    for name, values in (("seg", wrong), ("truth", data)):
+        volumes.write(Volume(values, VOXEL_NM), tmp_path / f"{name}.h5")
+    folds = {f"final-{k}": (tmp_path / "seg.h5", set(range(k, 10, 2))) for k in (0, 1)}
+    found = slices.choose(folds, tmp_path / "truth.h5")
+    assert found["worst of 10 slices"].index == 7
+    assert found["worst of 10 slices"].round == "final-1"
+
+
 def test_an_undefined_figure_is_never_the_best(full):
     rows = [{"method": "final", "volume": "pooled", "class": "mean", "iou": ""}]
     drawn = semantic.scores_table(Source(full), "bone", rows, "iou", "")

@@ -235,9 +235,11 @@ def _candidates(
     depth = predicted.shape[0]
     if true is None:
         return [depth // 2]
-    places = range(depth) if speaks_for is not None else figures.places(depth)
+    if speaks_for is None:
+        return figures.places(depth)
     true_z = range(depth) if predicted.z is None else predicted.z.tolist()
-    return [i for i in places if speaks_for is None or true_z[i] in speaks_for]
+    spoken = [i for i in range(depth) if true_z[i] in speaks_for]
+    return sorted(spoken[place] for place in figures.places(len(spoken)))
 
 
 def _wrong(predicted: Volume, true: Volume | None, index: int) -> float | None:
