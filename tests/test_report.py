@@ -545,6 +545,19 @@ def test_the_best_of_a_column_is_bold(full):
     assert looks == {"final": "number", "otsu": "number best"}
 
 
+def test_only_the_table_with_brackets_speaks_of_them(full):
+    row = {"method": "final", "use": "test", "volume": "pooled", "class": "mean"}
+    row |= {"iou": "0.5", "iou_low": "0.4", "iou_high": "0.6", "surface_dice": "0.5"}
+    table(full.root / "results/evaluated/bone/scores.csv", [row])
+    tables = {
+        block.title: block.caption
+        for block in semantic.proof(Source(full), "bone")
+        if block.kind == "table"
+    }
+    assert "in brackets" in tables["IoU"]
+    assert "in brackets" not in tables["Surface Dice"]
+
+
 def test_folds_with_many_slices_are_looked_at_here_and_there(tmp_path):
     data = np.zeros((200, 4, 4), np.uint8)
     wrong = data.copy()

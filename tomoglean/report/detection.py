@@ -68,7 +68,7 @@ def _interval_words(rounds: Mapping[str, Any], use: str) -> str:
     known = [v for figure in figures_ for v in (figure.get("intervals") or {}).values()]
     told = (
         f"Second lines: 95 % intervals over the {count} volumes (bootstrap); *: after "
-        "Wilson from the counts, as all volumes agree."
+        "Wilson from the counts, where all volumes agree or too few have any."
     )
     few = (
         f"Second lines: 95 % intervals after Wilson from the counts (*), as {count} "

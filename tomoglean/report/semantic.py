@@ -55,16 +55,17 @@ def proof(source: Source, task: str) -> list[Any]:
     means = [row for row in shown if row.get("class") == MEAN]
     bounded = any(style.finite(row.get("iou_low")) is not None for row in means)
     brackets = "in brackets 95 % intervals over volumes; " if bounded else ""
-    told = (
-        f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class"
-        f"{background}; {brackets}best of a column in bold."
-    )
+    told = {
+        column: f"On {kept_apart(source, task, use)}; {pooled}; the mean counts every class"
+        f"{background}; {brackets if column == 'iou' else ''}best of a column in bold."
+        for column in FIGURES
+    }
     known = [
         column
         for column in FIGURES
         if any(style.finite(row.get(column)) is not None for row in shown)
     ]
-    tables = [scores_table(source, task, shown, column, told) for column in known]
+    tables = [scores_table(source, task, shown, column, told[column]) for column in known]
     judged = [row for row in rows if row.get("use") == use]
     names = list(dict.fromkeys(row.get("volume", "") for row in judged))
     return [
