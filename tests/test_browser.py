@@ -119,6 +119,20 @@ def test_folded_pictures_are_open_on_paper(browser, tmp_path):
     assert inside.is_visible()
 
 
+def test_on_paper_no_state_is_broken_within_its_word(browser, tmp_path):
+    page = browser.open(pages.finished(tmp_path), driver.PAPER)
+    page.emulate_media(media="print")
+    lines = page.locator(".pill > span").evaluate_all(
+        """pills => pills.map(pill => {
+          const words = document.createRange();
+          words.selectNodeContents(pill);
+          return [pill.textContent, words.getClientRects().length];
+        })"""
+    )
+    assert lines
+    assert [text for text, count in lines if count > len(text.split())] == []
+
+
 def test_a_picture_that_cannot_be_shown_is_noticed(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text('<img alt="broken" src="data:image/png;base64,AAAA">')
