@@ -244,6 +244,16 @@ def test_a_failing_crate_turns_no_run_red(study, monkeypatch, capsys):
     assert "no crate: ZeroDivisionError" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [ValueError, OSError, MemoryError, RecursionError])
+def test_a_failing_report_turns_no_run_red(study, monkeypatch, capsys, error):
+    def fail(*_words, **_more):
+        raise error("broken")
+
+    monkeypatch.setattr(report, "build", fail)
+    stage.show(plan.Plan(study), "green")
+    assert f"no report: {error.__name__}: broken" in capsys.readouterr().err
+
+
 def test_damaged_records_are_left_out(study):
     (study.root / "results/provenance/converted/a.h5.json").write_text("{")
     jobs = records.read(study.root / "results")
