@@ -793,3 +793,10 @@ def test_an_average_of_nothing_is_one_line_and_no_empty_curve(full, given, why):
 def test_the_same_study_gives_the_same_figures(full, page):
     again = build(full)
     assert [i["src"] for i in page.all("img")] == [i["src"] for i in again.all("img")]
+
+
+def test_a_part_that_no_task_asks_for_says_so(tmp_path):
+    study = study_in(tmp_path)
+    for task in [name for name, one in study.tasks.items() if one["kind"] == "detection"]:
+        del study.tasks[task]
+    assert "No task of this study asks for it." in build(study).text

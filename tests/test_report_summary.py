@@ -434,6 +434,10 @@ def test_a_run_from_changed_files_is_said_to_be_so(full):
     assert "local changes" not in again.caption(Source(full), CLEAN)
 
 
+def test_a_call_that_may_make_a_part_only_is_said_to(full):
+    assert "it makes only these" in again.caption(Source(full), CLEAN)
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [("https://example.org/x.git", "https://example.org/x.git"),

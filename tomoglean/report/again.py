@@ -131,6 +131,11 @@ def caption(source: Source, run: Run) -> str:
             "How the study was run is not on record: these lines run all of it with the"
             " code that made this page."
         )
+    else:
+        told.append(
+            "The last line is the latest call; where it names results or rules, it makes"
+            " only these: leave them out to make all."
+        )
     if run.is_dirty:
         told.append(
             "The checkout had local changes: this commit alone does not give the code that"

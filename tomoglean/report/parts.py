@@ -29,15 +29,19 @@ class Part:
         """Return the part with a heading per task that has something to say in it."""
         tasks = overview.tasks_in_order(source.study.tasks)
         blocks = [block for task in tasks for block in self._of_task(source, task)]
-        blocks = blocks or [Note("Nothing here yet.")]
-        return Section(self.anchor, self.title, blocks, self.lead)
+        asked = any(self._makers(source, task) for task in tasks) or not tasks
+        empty = "Nothing here yet." if asked else "No task of this study asks for it."
+        return Section(self.anchor, self.title, blocks or [Note(empty)], self.lead)
+
+    def _makers(self, source: Source, task: str) -> Sequence[Blocks]:
+        kind = source.study.tasks[task].get("kind")
+        return self.detection if kind == "detection" else self.semantic
 
     def _of_task(self, source: Source, task: str) -> list[Any]:
-        kind = source.study.tasks[task].get("kind")
         name = f"{self.anchor}-{task}"
         shown = [
             block
-            for make in (self.detection if kind == "detection" else self.semantic)
+            for make in self._makers(source, task)
             for block in safely(name, partial(make, source, task), BROKEN)
         ]
         heading = Heading(style.words(task), name, source.stamps(task))
