@@ -173,6 +173,17 @@ def test_a_report_is_made_again_where_raw_data_are_away(tmp_path):
     assert "nerve" in (tmp_path / "results" / "report.html").read_text()
 
 
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    for name in "ab":
+        shutil.copytree(ROOT / "examples" / "isbi" / "config", tmp_path / name / "config")
+    words = ["compare", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert command.main([*words, "-o", "/proc/page.html"]) == 3
+    [line] = capsys.readouterr().err.splitlines()
+    assert "/proc/" in line
+    assert "expected" in line
+    assert "found" in line
+
+
 def test_a_report_without_a_study_is_one_line(tmp_path, capsys):
     assert command.main(["report", str(tmp_path)]) == 3
     assert capsys.readouterr().err.count("\n") == 1

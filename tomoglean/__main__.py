@@ -34,6 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough; Python would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(
+            f"tomoglean: {error.filename}: expected to read or write here, found: "
+            f"{error.strerror}; see that the folder exists, is yours and has room\n"
+        )
+        return REFUSED
     return code
 
 
