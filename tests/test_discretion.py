@@ -20,6 +20,8 @@ PLAIN = [
     "results/simulated/implant/a.tif",
     "$DATA/scan.mrc",
     "https://example.org/home/ann/page",
+    "https://example.org:8080/home/ann/page",
+    "ni:///sha-256;ab/c",
     "3/4 of all",
     "membrane,t3ss",
     "/",
@@ -40,7 +42,9 @@ def test_what_tells_no_folder_stays(text):
     assert hide(text) == text
 
 
-@pytest.mark.parametrize("before", ["", "no such file: ", "cannot read '", "at file://"])
+@pytest.mark.parametrize(
+    "before", ["", "no such file: ", "cannot read '", "at file://", "x:", "n="]
+)
 def test_paths_are_found_within_words(before):
     told = hide(f"{before}/home/ann/a.mrc: cut short")
     assert "home" not in told

@@ -8,7 +8,7 @@ import time
 import pytest
 from test_report import Page, build, checked, full_study, study_in, table
 
-from tomoglean import holders, logs, provenance, report
+from tomoglean import holders, logs, provenance, report, standing
 from tomoglean.report import again, headlines, intervals, rows, states, summary
 from tomoglean.report.again import Run
 from tomoglean.report.sources import Source
@@ -256,6 +256,29 @@ def test_a_volume_waits_for_the_failed_training_of_its_task(full):
 def test_logs_of_volumes_that_left_the_tables_do_not_count(full):
     log(full, "convert/gone-1", "results/converted/gone-1.h5", ERROR)
     assert states.failed(Source(full)) == []
+
+
+def test_logs_of_rounds_that_left_the_settings_do_not_count(full):
+    names = ("train/bone/control-gone", "segment/bone/control-gone/rod-1")
+    for name in names:
+        log(full, name, f"results/{name}.h5", ERROR)
+    assert states.failed(Source(full)) == []
+    assert state(full).word == "done"
+
+
+def test_a_volume_may_be_called_like_a_round(full):
+    full.volumes.append({**full.volumes[0], "volume": "final-9"})
+    log(full, "measure/bone/final-9", "results/measured/bone/final-9.json", ERROR)
+    assert [job.rule for job in states.failed(Source(full))] == ["measure"]
+
+
+def test_a_job_that_ended_before_its_script_has_failed(full):
+    standing.begin(full.root)
+    job = standing.Job("convert", "rod-1", "logs/convert/rod-1.log", given_up=True)
+    standing.note(full.root, [job])
+    assert state(full).word == "failed"
+    assert state(full).line.startswith("ended before its script began")
+    assert light(full).tone == "bad"
 
 
 def test_every_volume_is_counted_once(full):

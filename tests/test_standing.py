@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import ready
@@ -73,6 +74,41 @@ def test_logs_tell_what_is_done_failed_and_waiting(study):
     write_log(study, "a", WELL)
     write_log(study, "b", ERROR)
     assert states(study) == {"a": "done", "b": "failed", "c": "waiting"}
+
+
+def given_up(study, name):
+    standing.begin(study)
+    standing.note(study, [replace(job(name), given_up=True)])
+
+
+def test_a_job_that_ended_before_its_script_has_failed(study):
+    given_up(study, "a")
+    (found,) = standing.look(study)
+    assert found.state == "failed"
+    assert found.line.startswith("ended before its script began; see the last file in")
+
+
+def test_a_job_that_ended_well_without_its_outputs_has_failed(study):
+    given_up(study, "a")
+    write_log(study, "a", WELL)
+    (found,) = standing.look(study)
+    assert found.state == "failed"
+    assert found.line.startswith("ended well, but Snakemake did not take its outputs")
+
+
+def test_why_a_job_failed_says_more_than_that_it_was_given_up(study):
+    given_up(study, "a")
+    write_log(study, "a", ERROR)
+    (found,) = standing.look(study)
+    assert found.line == "raw.mrc: expected 9 bytes, found 8; copy it again"
+
+
+def test_a_note_of_an_older_version_is_understood(study):
+    begin(study, "a")
+    facts = json.loads((study / standing.JOBS).read_text())
+    older = [{k: one[k] for k in ("rule", "what", "log")} for one in facts]
+    (study / standing.JOBS).write_text(json.dumps(older))
+    assert states(study) == {"a": "waiting"}
 
 
 def test_a_log_from_before_the_run_counts_no_more(study):
@@ -234,7 +270,7 @@ RULES = """
 from tomoglean.stage import hold, release
 def after(wildcards):
     checkpoints.look.get()
-    return ["results/good.txt", "results/bad.txt"]
+    return [f"results/{name}.txt" for name in ("good", "bad", "broken", "empty")]
 rule all:
     input: after
 checkpoint look:
@@ -245,6 +281,15 @@ rule later:
     output: "results/{name}.txt"
     log: "logs/{name}.log"
     script: "work.py"
+rule broken:
+    output: "results/broken.txt"
+    log: "logs/broken.log"
+    script: "broken.py"
+rule empty:
+    output: "results/empty.txt"
+    log: "logs/empty.log"
+    shell: "echo '2026-11-23 03:08:59,641 INFO tomoglean.stage: OK seconds=1' > {log}"
+ruleorder: broken > empty > later
 onstart: hold(workflow)
 onsuccess: release()
 onerror: release()
@@ -263,19 +308,23 @@ Path(snakemake.output[0]).touch()
 def test_a_run_notes_its_jobs_also_those_after_a_checkpoint(study):
     (study / "Snakefile").write_text(textwrap.dedent(RULES))
     (study / "work.py").write_text(WORK)
+    (study / "broken.py").write_text("import nothing_of_this_name")
     words = ["--cores", "1", "--keep-going", "--retries", "1", "--directory", str(study)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words += ["-s", str(study / "Snakefile")]
     done = ready.run(words, folder=study, environment=environment)
     assert done.returncode == 1
     facts = json.loads((study / standing.JOBS).read_text())
-    assert [one["rule"] for one in facts] == ["later", "later", "look"], done.stderr
+    rules = [one["rule"] for one in facts]
+    assert rules == ["later", "broken", "empty", "later", "look"], done.stderr
     said = standing.status(study, 200).splitlines()
     assert said[:2] == [
         "nobody runs this study",
-        "3 jobs of the latest run: 2 done, 0 running, 0 waiting, 1 failed",
+        "5 jobs of the latest run: 2 done, 0 running, 0 waiting, 3 failed",
     ]
-    assert said[2].endswith("bad: expected good, found bad; mend it (logs/bad.log)")
+    assert said[2].startswith("  failed broken: ended before its script began; see")
+    assert said[3].startswith("  failed empty, began 2026-11-23 03:08:59: ended well, but")
+    assert said[4].endswith("bad: expected good, found bad; mend it (logs/bad.log)")
     assert (study / "logs" / "bad.log").read_text().count("tried again") == 1
 
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 HIDDEN = "outside-"
 INSIDE = ("dataset",)  # entries that name a place within a file
 EMBEDDED = re.compile(
-    r"(?<![\w.:/])(?:file:/+|~/?|/)(?=[^\s/])(?:[^/'\",:;\n]+/)+[^\s/'\",:;]*"
+    r"(?<![\w./])(?:file:/+|~/?|/)(?=[^\s/])(?:[^/'\",:;\n]+/)+[^\s/'\",:;]*"
 )
 
 

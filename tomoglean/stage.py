@@ -138,17 +138,30 @@ def _note_jobs(workflow: Any) -> None:
     """Note the jobs of this run for `status`; checkpoints add some while it goes on."""
     from tomoglean import standing
 
-    dag = workflow.dag
+    dag, over = workflow.dag, _given_up(workflow)
     jobs = [one for one in list(dag.jobs) if dag.needrun(one) or dag.finished(one)]
-    found = [(one.rule.name, one.wildcards_dict.values(), one.log) for one in jobs]
     standing.note(
         Path(),
         [
-            standing.Job(rule, " ".join(what), str(log[0]))
-            for rule, what, log in found
-            if log
+            standing.Job(
+                one.rule.name,
+                " ".join(one.wildcards_dict.values()),
+                str(one.log[0]),
+                one in over,
+            )
+            for one in jobs
+            if one.log
         ],
     )
+
+
+def _given_up(workflow: Any) -> set[Any]:
+    """Return the jobs that failed for good; of a group those that left no output."""
+    failed = list(workflow.scheduler.failed)
+    members = [job for one in failed if one.is_group() for job in one]
+    return {one for one in failed if not one.is_group()} | {
+        job for job in members if not all(Path(path).exists() for path in job.output)
+    }
 
 
 def release() -> None:
@@ -185,6 +198,8 @@ def show(plan: "Plan", outcome: str) -> None:
 
     if not plan.study.volumes or SCRATCH.exists():
         return
+    for one in _held:
+        one.take_note()
     try:
         path = reports.build(plan.study, outcome=outcome)
         sys.stderr.write(f"tomoglean: the report is {path}\n")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tomoglean import holders, logs, processes, provenance, queues, study
 from tomoglean.holders import Holder
@@ -21,15 +22,22 @@ BEGAN = Path(".tomoglean/jobs.began")
 STATES = ("done", "running", "waiting", "failed")
 SHOWN = 20
 WIDE = 160
+UNBEGUN = "ended before its script began"
+UNTAKEN = "ended well, but Snakemake did not take its outputs"
+SEE = "see the last file in .snakemake/log, on SLURM also .snakemake/slurm_logs"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a run: its rule, what it works on (wildcards in words), its log."""
+    """One job of a run: its rule, what it works on (wildcards in words), its log.
+
+    `given_up` says that it failed and that the head makes no more attempts at it.
+    """
 
     rule: str
     what: str
     log: str
+    given_up: bool = False
 
     @property
     def name(self) -> str:
@@ -77,7 +85,7 @@ def note(root: Path, jobs: Iterable[Job]) -> None:
         provenance.write_json(facts, root / JOBS)
 
 
-def _read(root: Path) -> list[dict[str, str]] | None:
+def _read(root: Path) -> list[dict[str, Any]] | None:
     try:
         return list(provenance.read_json(root / JOBS))
     except (OSError, ValueError, TypeError):
@@ -125,6 +133,8 @@ class _Look:
     def at(self, job: Job) -> Found:
         path = self.root / job.log
         attempt = logs.last_attempt(path) if self._is_new(path) else None
+        if job.given_up and not (attempt and attempt.failed):
+            return _without_word(job, attempt)
         if attempt is None:
             return Found(job, "waiting")
         if attempt.well:
@@ -136,7 +146,7 @@ class _Look:
             return Found(job, "failed", attempt.began, attempt.line)
         if self._is_at_work(job, path):
             return Found(job, "running", attempt.began, attempt.line)
-        return Found(job, "failed", attempt.began, f"broken off after: {attempt.line}")
+        return _without_word(job, attempt)
 
     def _is_new(self, path: Path) -> bool:
         """Say whether a log is of this run, both by the clock of the file server."""
@@ -154,6 +164,15 @@ class _Look:
         if self.on_slurm:
             return self.group or _name_on_slurm(job.name) in self.queued
         return self.alive
+
+
+def _without_word(job: Job, attempt: logs.Attempt | None) -> Found:
+    """Say what is known of a job that failed and left no error in its log."""
+    if attempt is None or not attempt.line:
+        return Found(job, "failed", "", f"{UNBEGUN}; {SEE}")
+    if attempt.well:
+        return Found(job, "failed", attempt.began, f"{UNTAKEN}; {SEE}")
+    return Found(job, "failed", attempt.began, f"broken off after: {attempt.line}")
 
 
 def _holder(root: Path) -> Holder | None:
@@ -230,8 +249,9 @@ def _told_counts(found: Sequence[Found]) -> list[str]:
 
 def _told_jobs(found: Sequence[Found], meaning: str) -> list[str]:
     lines = [
-        f"  {one.state} {one.job.name}, {meaning} {one.since}: {one.line}"
-        + (f" ({one.job.log})" if one.state == "failed" else "")
+        f"  {one.state} {one.job.name}"
+        + (f", {meaning} {one.since}: {one.line}" if one.since else f": {one.line}")
+        + (f" ({one.job.log})" if one.state == "failed" and one.since else "")
         for one in sorted(found, key=lambda one: one.since)[:SHOWN]
     ]
     more = len(found) - SHOWN

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomoglean import holders, logs
+from tomoglean import holders, logs, standing
 from tomoglean.provenance import Refused
 from tomoglean.report.sources import Source, discreet
 from tomoglean.report.style import words
+from tomoglean.study import Study
 
 MOST_BYTES = 1 << 20
 LINE_LETTERS = 300
 BEGIN = re.compile(r" INFO tomoglean\.stage: rule (\S+) for (.+)")
 ENDED = " (no error follows: it was ended from outside)"
+ROUNDS = ("weak", "final", "control")
 WORDS = ("done", "failed", "refused", "running", "waiting")
 
 
@@ -27,7 +29,8 @@ class Job:
     rule
         Its rule.
     outputs
-        What it makes, as paths of the study (results/...).
+        What it makes, as paths of the study (results/...); of one that ended before its
+        script began, the log it would have written.
     state
         done, failed or running.
     line
@@ -57,8 +60,33 @@ class State:
 
 
 def jobs(source: Source) -> list[Job]:
-    """Return all jobs that left a log, in order of its name."""
-    return source.once("jobs", lambda: list(_jobs(source)))
+    """Return all jobs that left a log, in order of its name, then those without.
+
+    Jobs of a round that the settings of its task name no more are left out.
+    """
+    return source.once("jobs", lambda: list(_jobs_that_count(source)))
+
+
+def _jobs_that_count(source: Source) -> Iterator[Job]:
+    for job in (*_jobs(source), *_unbegun(source.study.root)):
+        if not any(_is_left(source.study, path) for path in job.outputs):
+            yield job
+
+
+def _is_left(study: Study, path: str) -> bool:
+    """Whether a path is of a round that its task has no more."""
+    task, round_, *_ = [part.split(".")[0] for part in path.split("/")[2:]] + ["", ""]
+    if task not in study.tasks or round_.partition("-")[0] not in ROUNDS:
+        return False
+    volumes = {row["volume"] for row in study.volumes}
+    return round_ not in {*study.rounds(task), *volumes}
+
+
+def _unbegun(root: Path) -> Iterator[Job]:
+    """Find the jobs of the latest run that ended before they could write a log."""
+    for found in standing.look(root):
+        if found.state == "failed" and not found.since:
+            yield Job(found.job.rule, (found.job.log,), found.state, found.line)
 
 
 def _jobs(source: Source) -> Iterator[Job]:
