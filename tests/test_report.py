@@ -646,6 +646,29 @@ def test_a_fold_speaks_only_for_slices_it_never_saw(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("grey", "round_", "why"),
+    [
+        ((None, (6, 20, 24)), "final", ""),
+        ((None, (6, 20, 24)), "final-1", "each fold speaks for slices of its own"),
+        (([0, 9], (2, 20, 24)), "final", "its slices are no neighbours"),
+        ((None, (1, 20, 24)), "final", "it is one voxel thin"),
+    ],
+)
+def test_why_a_volume_is_shown_across_z_alone_is_said(tmp_path, grey, round_, why):
+    sparse, shape = grey
+    raw = tmp_path / "raw.h5"
+    z = np.array(sparse) if sparse else None
+    volumes.write(Volume(np.zeros(shape, np.uint8), VOXEL_NM, z=z), raw)
+    look = slices.Look("bone", "v", "test", raw, None, figures.Detail(), "void", {})
+    chosen = {"central slice": slices.Slice(0, raw, round_, None)}
+    shots = slices.shots(chosen, raw, brief=False)
+    assert {shot.plane.axis for shot in shots} == (set("z") if why else set("zyx"))
+    caption = slices._panels(look, shots).caption
+    assert ("across z alone" in caption) == bool(why)
+    assert why in caption
+
+
 def test_errors_tell_extra_missed_and_wrong_class():
     predicted = np.array([[1, 0, 2, 1, 255]], np.uint8)
     true = np.array([[0, 1, 1, 1, 1]], np.uint8)

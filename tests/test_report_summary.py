@@ -392,6 +392,10 @@ def test_many_warnings_are_cut_on_the_page_and_whole_beside_it(full):
         ([f"--profile={again.PACKAGE}/profiles/slurm"], "--profile=profiles/slurm"),
         (["--profile", "/home/ann/mine"], "--profile '…/mine'"),
         (["--config", "seed=2; rm"], "--config 'seed=2; rm'"),
+        (
+            ["--default-resources", "slurm_account=ann", "mem_mb=1"],
+            "--default-resources slurm_account=ACCOUNT mem_mb=1",
+        ),
     ],
 )
 def test_the_call_is_told_as_it_was_without_folders(words, told, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """How a study was run, in words that run it again elsewhere."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tomoglean.report.sources import PACKAGE, Source, discreet, git, git_state
 RECORD = "report/report.json"
 REPOSITORY = "REPOSITORY"
 UNKNOWN = "snakemake --cores all --directory {study}"
+ACCOUNT = re.compile(r"(\bslurm_account=)[^\s,]+")
 FOLDERS = ("--directory", "-d")
 HANDLED = ("green", "failed")
 
@@ -92,8 +94,8 @@ def called(words: Sequence[str], root: Path) -> str:
 
 
 def _shared(word: str, root: Path) -> str:
-    """Name what lies in the checkout from there, and no folder outside."""
-    return discreet(word.replace(f"{PACKAGE}/", ""), root)
+    """Name what lies in the checkout from there, no folder outside and no account."""
+    return ACCOUNT.sub(r"\1ACCOUNT", discreet(word.replace(f"{PACKAGE}/", ""), root))
 
 
 def place(root: Path) -> str:

@@ -139,16 +139,25 @@ def shots(chosen: Mapping[str, Slice], raw: Path, *, brief: bool) -> list[Shot]:
     if brief:
         return found[:1]
     with volumes.open_volume(raw) as grey:
-        whole = grey.z is None and min(grey.shape) > 1
+        alone = _alone(grey, found[0].round)
         sides = [
             across(axis, grey.shape[AXES.index(axis)] // 2, grey.shape, grey.voxel_nm)
             for axis in "yx"
         ]
     first = found[0]
-    if not whole or FOLD.fullmatch(first.round):
+    if alone:
         return found
     others = [Shot(side, first.predicted, first.round, "central slice") for side in sides]
     return [first, *others, *found[1:]]
+
+
+def _alone(grey: Volume, round_: str) -> str:
+    """Say why a volume is shown across z alone; nothing where it is not."""
+    if FOLD.fullmatch(round_):
+        return "across z alone, as each fold speaks for slices of its own"
+    if grey.z is not None:
+        return "across z alone, as its slices are no neighbours"
+    return "across z alone, as it is one voxel thin" if min(grey.shape) < 2 else ""
 
 
 def _served(source: Source, task: str, volume: str, truth: Path | None) -> str:
@@ -255,7 +264,7 @@ def _panels(look: Look, chosen: Sequence[Shot]) -> Panels:
     with volumes.open_volume(look.raw) as grey:
         flat = [np.asarray(shot.plane.cut(grey.data), np.float64) for shot in chosen]
         places = [_place(shot.plane, grey) for shot in chosen]
-        voxel_nm = grey.voxel_nm
+        voxel_nm, alone = grey.voxel_nm, _alone(grey, chosen[0].round)
     shown = figures.window(
         np.concatenate([one.ravel() for one in flat]), attributes(look.raw)
     )
@@ -268,6 +277,7 @@ def _panels(look: Look, chosen: Sequence[Shot]) -> Panels:
         *told([shot.plane for shot in chosen]),
         f"round {', '.join(dict.fromkeys(shot.round for shot in chosen))}",
         *_truth_words(look, chosen),
+        *([alone] if alone else []),
     ]
     legend = {style.words(name): ink for name, ink in look.colours.items()}
     legend |= _error_legend(look.colours) if look.truth else {}
