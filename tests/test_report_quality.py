@@ -109,7 +109,7 @@ def test_a_name_is_never_read_as_a_formula():
 
 def test_a_scale_of_ratios_has_plain_numbers():
     line = ([0.1, 0.2, 0.3], [0.2, 1.0, 20.0])
-    uri = charts.lines({"a": line}, title="t", x_label="x", y_label="y", log=True)
+    uri = charts.lines({"a": line}, charts.Scales("t", "x", "y", log=True))
     assert {"1", "10"} <= set(words(uri))
     assert not [text for text in words(uri) if "$" in text]
 

@@ -129,12 +129,13 @@ def fsc(source: Source, task: str) -> list[Any]:
     crossings = _crossings(summary) if column else {}
     uri = charts.lines(
         {CURVES.get(name, name): line for name, line in curves.items()},
-        title="Fourier shell correlation",
-        x_label="spatial frequency (1/nm)" if column else "shell",
-        y_label="correlation (no unit)",
-        levels={"0.143": 0.143, "0.5": 0.5},
-        invert=bool(column),
-        places=crossings,
+        charts.Scales(
+            "Fourier shell correlation",
+            "spatial frequency (1/nm)" if column else "shell",
+            "correlation (no unit)",
+            lengths=bool(column),
+        ),
+        charts.Marks(levels={"0.143": 0.143, "0.5": 0.5}, places=crossings),
     )
     told = ", ".join(style.words(name) for name in curves)
     read = "; ".join(crossings)

@@ -93,12 +93,14 @@ def _by_class(source: Source, task: str, samples: Mapping[str, Sample]) -> Chart
         errors.append(f"{style.words(name)} {found}")
     uri = charts.lines(
         lines,
-        title="By the class that was given",
-        x_label="confidence (probability given to the label)",
-        y_label="share of voxels labelled right",
-        unit_range=True,
+        charts.Scales(
+            "By the class that was given",
+            "confidence (probability given to the label)",
+            "share of voxels labelled right",
+            y_range=charts.UNIT,
+        ),
+        charts.Marks(diagonal=True),
         inks=inks,
-        diagonal=True,
         size_inch=charts.TALL_INCH,
     )
     text = f"Expected calibration error: {', '.join(errors)}"

@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +19,9 @@ SIZE_INCH = (4.3, 2.9)
 TALL_INCH = (4.3, 3.5)
 Line = tuple[Sequence[float], Sequence[float]]
 Range = tuple[float, float]
+Point = tuple[float, float]
+UNIT: Range = (-0.03, 1.03)
+DASHES = ("-", "--", "-.", ":")
 
 
 def draw(paint: Callable[[Axes], None], size_inch: tuple[float, float] = SIZE_INCH) -> str:
@@ -130,22 +133,88 @@ def _score(axes: Axes, learned: Learned) -> None:
     axes.annotate(text, (0.98, 0.06), color=style.INK, **place)
 
 
+@dataclass(frozen=True)
+class Scales:
+    """What the axes of a chart are, and where they start and end.
+
+    Attributes
+    ----------
+    title, x, y
+        Words on the chart and along its axes; with units.
+    x_range, y_range
+        Where x and y start and end; None: where the curves do.
+    log
+        Whether y is a scale of ratios.
+    lengths
+        Whether x is a spatial frequency, told as the length 1/x it stands for.
+    """
+
+    title: str
+    x: str
+    y: str
+    x_range: Range | None = None
+    y_range: Range | None = None
+    log: bool = False
+    lengths: bool = False
+
+    def put(self, axes: Axes) -> None:
+        """Give the axes of a chart these words, starts and ends."""
+        axes.set(title=self.title, xlabel=self.x, ylabel=self.y)
+        if self.log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        if self.x_range:
+            axes.set_xlim(*self.x_range)
+        if self.y_range:
+            axes.set_ylim(*self.y_range)
+        if self.lengths:
+            axes.xaxis.set_major_formatter(_as_length)
+        if self.x == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands out beside the curves of a chart.
+
+    Attributes
+    ----------
+    points
+        A point of a curve, by the curve's name (its working point).
+    levels
+        Heights of horizontal lines, by the words at them.
+    places
+        Dots, by the words at them.
+    diagonal
+        Whether y = x is drawn from 0 to 1.
+    """
+
+    points: Mapping[str, Point] = field(default_factory=dict)
+    levels: Mapping[str, float] = field(default_factory=dict)
+    places: Mapping[str, Point] = field(default_factory=dict)
+    diagonal: bool = False
+
+    def put(self, axes: Axes) -> None:
+        """Draw what belongs to no curve."""
+        if self.diagonal:
+            axes.plot([0, 1], [0, 1], color=style.MUTED, lw=0.9, linestyle="--", zorder=1)
+        for name, level in self.levels.items():
+            axes.axhline(level, color=style.MUTED, linewidth=0.9, linestyle=":")
+            spot: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (4, 2)}
+            spot |= {"textcoords": "offset points", "fontsize": 8, "color": style.MUTED}
+            axes.annotate(name, (0.0, level), **spot)
+        for name, place in self.places.items():
+            axes.plot(*place, "o", ms=6, mfc=style.INK, mec="white", zorder=6)
+            axes.annotate(name, place, (7, 5), textcoords="offset points", fontsize=8)
+
+
 def lines(
     curves: Mapping[str, Line],
+    scales: Scales,
+    marks: Marks = Marks(),
     *,
-    title: str,
-    x_label: str,
-    y_label: str,
-    unit_range: bool = False,
-    levels: Mapping[str, float] | None = None,
-    points: Mapping[str, tuple[float, float]] | None = None,
-    invert: bool = False,
-    x_range: Range | None = None,
-    y_range: Range | None = None,
     inks: Sequence[str] = style.LINE_COLOURS,
-    places: Mapping[str, tuple[float, float]] | None = None,
-    diagonal: bool = False,
-    log: bool = False,
     size_inch: tuple[float, float] = SIZE_INCH,
 ) -> str:
     """Draw named curves over one another.
@@ -154,69 +223,29 @@ def lines(
     ----------
     curves
         x and y of every curve by its name.
-    title, x_label, y_label
-        Words on the chart; labels carry the unit.
-    unit_range
-        Whether y runs from 0 to 1.
-    levels
-        Horizontal lines by name.
-    points
-        A point to stand out on a curve, by the curve's name (its working point).
-    invert
-        Show 1/x on the axis: spatial frequency as the length it stands for.
-    x_range, y_range
-        Where x and y start and end.
+    scales, marks
+        What the axes are, and what stands out.
     inks
         Colours of the curves, in their order.
-    places
-        Dots by the words that stand beside them.
-    diagonal
-        Whether to draw y = x from 0 to 1.
-    log
-        Whether y is a scale of ratios.
     size_inch
         Width and height.
+
+    Returns
+    -------
+    str
+        The chart as a data URI.
     """
 
     def paint(axes: Axes) -> None:
-        if diagonal:
-            axes.plot([0, 1], [0, 1], color=style.MUTED, lw=0.9, linestyle="--")
+        marks.put(axes)
         for place, (name, (x, y)) in enumerate(curves.items()):
-            ink = inks[place % len(inks)]
-            dash = ("-", "--", "-.", ":")[place % 4]
+            ink, dash = inks[place % len(inks)], DASHES[place % len(DASHES)]
             axes.plot(x, y, color=ink, linestyle=dash, label=style.words(name), **_dot(y))
-            if points and name in points:
-                axes.plot(*points[name], "o", ms=8, mfc="white", mec=ink, mew=2, zorder=5)
-        for name, level in (levels or {}).items():
-            axes.axhline(level, color=style.MUTED, linewidth=0.9, linestyle=":")
-            axes.annotate(
-                name,
-                (0.0, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(4, 2),
-                textcoords="offset points",
-                fontsize=8,
-                color=style.MUTED,
-            )
-        for name, spot in (places or {}).items():
-            axes.plot(*spot, "o", ms=6, mfc=style.INK, mec="white", zorder=6)
-            axes.annotate(name, spot, (7, 5), textcoords="offset points", fontsize=8)
-        axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        if log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        if unit_range:
-            axes.set_ylim(-0.03, 1.03)
-        if x_range:
-            axes.set_xlim(*x_range)
-        if y_range:
-            axes.set_ylim(*y_range)
-        if invert:
-            axes.xaxis.set_major_formatter(_as_length)
-        if x_label == "epoch":
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(curves) > 1 or points:
+            if name in marks.points:
+                spot = marks.points[name]
+                axes.plot(*spot, "o", ms=8, mfc="white", mec=ink, mew=2, zorder=5)
+        scales.put(axes)
+        if len(curves) > 1 or marks.points:
             axes.legend()
 
     return draw(paint, size_inch)

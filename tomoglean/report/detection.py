@@ -21,12 +21,11 @@ AXES = {
     "threshold": "score threshold",
     "fp_per_tp": "FP per TP (scale of ratios)",
 }
-UNIT: dict[str, Any] = {"unit_range": True}
-RATIO: dict[str, Any] = {"log": True, "levels": {"1 FP per TP": 1.0}}
+UNIT: dict[str, Any] = {"y_range": charts.UNIT}
 CURVES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "Precision over recall": ("recall", "precision", UNIT | {"x_range": (-0.03, 1.03)}),
+    "Precision over recall": ("recall", "precision", UNIT | {"x_range": charts.UNIT}),
     "Recall over false positives (FROC)": ("fp_per_tomogram", "recall", UNIT),
-    "False per true over the threshold": ("threshold", "fp_per_tp", RATIO),
+    "False per true over the threshold": ("threshold", "fp_per_tp", {"log": True}),
 }
 WORKING = "Circles: the working point, at the threshold chosen on validation volumes"
 
@@ -126,13 +125,11 @@ def _curve(
 ) -> Chart:
     """Draw one kind of curve for all rounds, their working points marked."""
     x, y, look = CURVES[kind]
+    levels = {"1 FP per TP": 1.0} if y == "fp_per_tp" else {}
     uri = charts.lines(
         {name: _columns(part, x, y) for name, part in by_round.items()},
-        title=kind,
-        x_label=AXES[x],
-        y_label=AXES[y],
-        points=_working_points(rounds, use, x, y),
-        **look,
+        charts.Scales(kind, AXES[x], AXES[y], **look),
+        charts.Marks(_working_points(rounds, use, x, y), levels),
     )
     names = ", ".join(style.words(name) for name in by_round)
     return Chart(uri, f"{kind} on {use} volumes for {names}")

@@ -140,10 +140,7 @@ def _together(rounds: Sequence[Round], scale: Scale) -> list[Chart]:
         return []
     uri = charts.lines(
         curves,
-        title="All rounds",
-        x_label="epoch",
-        y_label=VALIDATION[column],
-        y_range=scale.score,
+        charts.Scales("All rounds", "epoch", VALIDATION[column], y_range=scale.score),
         size_inch=charts.TALL_INCH,
     )
     names = ", ".join(style.words(name) for name in curves)
