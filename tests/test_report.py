@@ -813,6 +813,23 @@ def test_an_average_of_nothing_is_one_line_and_no_empty_curve(full, given, why):
     assert note.text.startswith(f"No average: {why}")
 
 
+def test_an_average_says_which_volumes_its_picks_are_from(full):
+    name = "published/t3ss/cell-1.csv"
+    table(full.root / "results" / name, [{"z": 1}, {"z": 2}])
+    record = {"inputs": {f"results/{name}": "0", "results/converted/cell-1.h5": "0"}}
+    path = full.root / "results/provenance/averaged/t3ss/summary.json.json"
+    provenance.write_json(record, path)
+    (told,) = averaging.origin(Source(full), "t3ss")
+    assert told.text == "Picks given, by volume: cell-1 2 (predict)."
+
+
+@pytest.mark.parametrize("inputs", [None, {}, {"results/converted/cell-1.h5": "0"}])
+def test_an_average_without_a_record_says_nothing_of_its_volumes(full, inputs):
+    path = full.root / "results/provenance/averaged/t3ss/summary.json.json"
+    provenance.write_json({} if inputs is None else {"inputs": inputs}, path)
+    assert averaging.origin(Source(full), "t3ss") == []
+
+
 def test_the_same_study_gives_the_same_figures(full, page):
     again = build(full)
     assert [i["src"] for i in page.all("img")] == [i["src"] for i in again.all("img")]

@@ -51,7 +51,20 @@ def blocks(source: Source, task: str) -> list[Any]:
     if len(shown) == 1:
         reason = summary.get("reason") or "no average was made yet"
         return [title, Note(f"No average: {reason}.")]
-    return [*shown, *fsc(source, task), *facts(summary)]
+    return [*shown, *fsc(source, task), *origin(source, task), *facts(summary)]
+
+
+def origin(source: Source, task: str) -> list[Any]:
+    """Say which volumes the picks are from, how many of each and what it served."""
+    record = source.json(f"provenance/averaged/{task}/summary.json.json")
+    given = f"results/published/{task}/"
+    files = [path for path in record.get("inputs", {}) if path.startswith(given)]
+    told = []
+    for path in sorted(files):
+        volume, picks = Path(path).stem, source.rows(path.removeprefix("results/"))
+        served = ", ".join(source.uses(task, volume)) or "predict"
+        told.append(f"{volume} {len(picks)} ({served})")
+    return [Note(f"Picks given, by volume: {'; '.join(told)}.")] if told else []
 
 
 def _why_none(summary: Mapping[str, Any]) -> str:
