@@ -43,7 +43,7 @@ CODE = {
     ("augment", "write"): {"augment"},
     ("masks", "find"): {"mask"},
     ("measures", "measure"): {"measure"},
-    ("averages", "average"): {"average"},
+    ("averages/__init__", "average"): {"average"},
 }
 SCRIPTS = ("check", "convert", "slice", "mask", "segment", "measure", "pick", "publish")
 
