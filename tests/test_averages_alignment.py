@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from machines import machine
 
 from tomoglean.averages import alignment, correlations, fourier, geometry, sums
@@ -44,3 +45,45 @@ def test_moved_particle_shows_what_the_fit_promised():
     again = sums.cut(moved, moved.frame, [cell], setup)
     assert correlations.correlation(again, reference) > 0.9
     assert correlations.correlation(box, reference) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("moved_px", "expected"),
+    [((0, 0, 0), [0, 0, 4]), ((0, 0, 2), [0, 0, 2]), ((9, 0, 0), [0, 0, 0])],
+    ids=["at its pick", "half of the way", "out of reach"],
+)
+def test_fit_keeps_within_reach_of_the_pick(moved_px, expected):
+    """What lies five voxels away is fetched by the four that are allowed in all."""
+    setup = Setup(1.0, 32, 1, 90.0, 1, 360.0, 4.0, 3.0, 1.0, False)
+    cell = Volume(machine(geometry.offsets(48)), (1.0,) * 3)
+    cut = {"rotation": np.eye(3), "box_px": 32, "voxel_nm": 1.0}
+    reference = geometry.crop(cell, np.full(3, 24.0), **cut)
+    box = geometry.crop(cell, np.array([24.0, 24.0, 19.0]), **cut)
+    turned, every = alignment.references(reference, setup), np.ones((32, 32, 17))
+    _, shift = alignment.fit(box, every, turned, np.array(moved_px), setup)
+    assert shift.tolist() == expected
+
+
+def test_shifts_are_in_voxels_of_the_box_and_places_in_those_of_the_tomogram():
+    setup = Setup(2.0, 32, 1, 90.0, 1, 30.0, 5.0, 3.0, 1.0, False)
+    start = np.array([10.0, 20.0, 30.0])
+    upright = Particle(0, start, np.array([1.0, 0.0, 0.0]), 0.0, start)
+    found = alignment.moved(
+        upright, 15.0, np.array([3.0, 0, 0]), np.array([4.0, 1, 1]), setup
+    )
+    assert found.centre == pytest.approx([11.5, 20, 30])
+    assert found.start.tolist() == start.tolist()
+    assert found.angle_deg == 15
+
+
+def test_a_half_is_laid_over_the_other_as_one_body():
+    """Three particles that all lie the same way off come back by the same way."""
+    setup = Setup(1.0, 32, 1, 90.0, 1, 30.0, 5.0, 3.0, 1.0, False)
+    cell = Volume(machine(geometry.offsets(48)), (1.0,) * 3)
+    normal, home = np.array([1.0, 0.0, 0.0]), np.full(3, 24.0)
+    off = home + np.array([-2.0, 1.0, 2.0])
+    stays = [Particle(0, home, normal, 0.0, home)] * 2
+    goes = [Particle(0, off, normal, -60.0, off)] * 3
+    found = alignment.registered(goes, stays, [cell], setup)
+    assert [particle.angle_deg for particle in found] == [0, 0, 0]
+    assert [np.abs(p.centre - home).max() < 0.7 for p in found] == [True] * 3
