@@ -66,6 +66,20 @@ def test_an_unfinished_or_older_one_stays_marked(put, tmp_path, made, recorded):
     assert mark.exists()
 
 
+@pytest.mark.parametrize(
+    ("made", "marked", "finished"), [(20, 10, True), (5, 10, False), (20, None, False)]
+)
+def test_a_job_has_finished_what_it_made_since_it_was_submitted(
+    put, tmp_path, made, marked, finished
+):
+    name = "results/converted/a.h5"
+    put(name, made)
+    put("results/provenance/converted/a.h5.json", made)
+    if marked:
+        put(place(leftovers.INCOMPLETE, name), marked)
+    assert leftovers.are_finished(tmp_path, [name]) is finished
+
+
 def test_foreign_files_are_left_alone(put, tmp_path):
     mark = put(leftovers.INCOMPLETE / "migration_underway", 10)
     assert leftovers.settle(tmp_path) == []

@@ -505,6 +505,33 @@ def test_a_slurm_that_forgets_too_early_is_told(slurm, age_s, said):
     assert said in found if said else found is None
 
 
+def test_a_preempted_job_is_over(slurm):
+    (slurm / "jobs").write_text("5|RUNNING\n6|PREEMPTED\n7|PREEMPTED\n")
+    assert queues.Looks("r").over(["5", "6"]) == {"6": "PREEMPTED"}
+
+
+def test_a_job_that_two_looks_have_missed_is_forgotten(slurm):
+    looks = queues.Looks("r")
+    (slurm / "jobs").write_text("5|RUNNING\n6|RUNNING\n")
+    assert looks.over(["5", "6"]) == {}
+    (slurm / "jobs").write_text("5|RUNNING\n")
+    assert looks.over(["5", "6"]) == {}
+    assert looks.over(["5", "6"]) == {"6": "FORGOTTEN"}
+
+
+def test_a_job_that_slurm_never_listed_is_waited_for(slurm):
+    looks = queues.Looks("r")
+    assert [looks.over(["5"]) for _ in range(3)] == [{}, {}, {}]
+
+
+def test_a_silent_slurm_forgets_no_job(slurm):
+    looks = queues.Looks("r")
+    (slurm / "jobs").write_text("5|RUNNING\n")
+    looks.over(["5"])
+    (slurm / "silent").touch()
+    assert [looks.over(["5"]) for _ in range(3)] == [{}, {}, {}]
+
+
 def test_jobs_are_ended_once_not_at_every_look(slurm):
     (slurm / "jobs").write_text("5|RUNNING|1|2|n|rule_x\n")
     (slurm / "stuck").touch()

@@ -1,5 +1,6 @@
 """A script ends well only with a record; a look at a study breaks nothing."""
 
+import asyncio
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -73,3 +74,48 @@ def test_a_dry_run_in_a_study_that_cannot_be_written_goes_on(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(leftovers, "settle", refuse)
     stage.tidy(SimpleNamespace(is_main_process=True))
+
+
+class Patient:
+    """An executor that waits for all jobs without end, as the plugin does."""
+
+    def __init__(self):
+        self.well, self.failed = [], []
+        self.report_job_success = self.well.append
+        self.report_job_error = lambda job, msg, **_: self.failed.append((job, msg))
+
+    async def check_active_jobs(self, jobs):
+        for job in jobs:
+            yield job
+
+
+def look(over, *jobs):
+    """Let an executor look at its jobs once; return it, and whom it still waits for."""
+    patient = Patient()
+    stage.wait_for_the_living(patient, lambda _: over)
+
+    async def waited():
+        return [job async for job in patient.check_active_jobs(list(jobs))]
+
+    return patient, asyncio.run(waited())
+
+
+def submitted(number):
+    job = SimpleNamespace(output=["results/a.csv"])
+    return SimpleNamespace(external_jobid=number, job=job, aux={})
+
+
+def test_a_job_that_is_over_is_not_waited_for():
+    lost, living = submitted("6"), submitted("7")
+    patient, waited = look({"6": "PREEMPTED"}, lost, living)
+    assert waited == [living]
+    assert patient.failed == [(lost, "SLURM job 6: preempted; retries make it again")]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_forgotten_job_has_ended_well_if_its_outputs_are_whole(monkeypatch, whole):
+    monkeypatch.setattr(leftovers, "are_finished", lambda *_: whole)
+    job = submitted("6")
+    patient, waited = look({"6": "FORGOTTEN"}, job)
+    assert waited == []
+    assert (patient.well == [job], len(patient.failed)) == (whole, int(not whole))

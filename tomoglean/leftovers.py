@@ -35,6 +35,17 @@ def settle(root: Path) -> list[str]:
     return settled
 
 
+def are_finished(root: Path, names: Collection[str]) -> bool:
+    """Tell whether a job of a run has made its artefacts since it was submitted."""
+    since_ns = {}
+    for mark, name in _marks(root / INCOMPLETE):
+        with contextlib.suppress(OSError):  # the mark of another job that has just ended
+            since_ns[name] = mark.stat().st_mtime_ns
+    return all(
+        name in since_ns and _is_finished(root, name, since_ns[name]) for name in names
+    )
+
+
 def sweep(root: Path, needed: Collection[str] = ()) -> list[str]:
     """Remove blocks that a dead run had gathered but not removed any more.
 

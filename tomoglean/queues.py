@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tomoglean.provenance import Refused
@@ -12,6 +12,7 @@ from tomoglean.provenance import Refused
 FIELDS = "%i|%T|%M|%l|%R|%k"
 PATIENCE_S = 60
 LOOKS = 3
+PREEMPTED, FORGOTTEN = "PREEMPTED", "FORGOTTEN"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,53 @@ def _still_there(left: Sequence[Job], patience_s: float) -> str:
         f"{patience_s:.0f} s, found {len(left)}: {names}; look at them with squeue,"
         " then start again"
     )
+
+
+class Looks:
+    """What SLURM says of the jobs that a run waits for, one look after the other.
+
+    The plugin takes a job that was preempted, and one that SLURM lists no more, for one
+    that still runs, and waits for ever.
+
+    Parameters
+    ----------
+    run
+        Name of the run's jobs.
+    """
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.seen: set[str] = set()
+        self.missed: set[str] = set()
+
+    def over(self, waited: Collection[str]) -> dict[str, str]:
+        """Tell which jobs are over of those that are waited for, and how.
+
+        Parameters
+        ----------
+        waited
+            Numbers of jobs.
+
+        Returns
+        -------
+        dict
+            `PREEMPTED` or `FORGOTTEN` by number; a job is forgotten if SLURM has listed it
+            before and two looks have missed it. Nothing where SLURM does not answer.
+        """
+        try:
+            text = _ask("squeue", "--noheader", "--states=all", "--name", self.run,
+                        "--format", "%i|%T")  # fmt: skip
+        except Refused:
+            return {}
+        listed = dict(
+            line.strip().split("|", 1) for line in text.splitlines() if "|" in line
+        )
+        gone = (self.seen & set(waited)) - listed.keys()
+        found = dict.fromkeys(gone & self.missed, FORGOTTEN)
+        self.seen |= listed.keys()
+        self.missed = gone
+        lost = [number for number in waited if listed.get(number) == PREEMPTED]
+        return {**found, **dict.fromkeys(lost, PREEMPTED)}
 
 
 def forgets_too_early(first_look_s: float) -> str | None:

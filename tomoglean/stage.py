@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -31,6 +31,7 @@ NOTHING_YET = (
     "config/volumes.tsv holds no volume yet: try `python -m tomoglean check FILE`, "
     "then add a row for it"
 )
+WORDS = {"PREEMPTED": "preempted", "FORGOTTEN": "no more listed, and its outputs not whole"}
 VERSIONS = (
     "tensorflow_cpu",
     "tensorflow",
@@ -122,7 +123,8 @@ def hold(workflow: Any) -> None:
     """Take the study; the jobs of a dead run are ended first."""
     from tomoglean import queues, running, standing
 
-    run = getattr(getattr(workflow.scheduler, "_executor", None), "run_uuid", None)
+    executor = getattr(workflow.scheduler, "_executor", None)
+    run = getattr(executor, "run_uuid", None)
     looks_s = getattr(workflow.executor_settings, "init_seconds_before_status_checks", 0)
     try:
         _held.append(running.Hold(Path(), run, partial(_note_jobs, workflow)))
@@ -130,8 +132,49 @@ def hold(workflow: Any) -> None:
         _held[-1].take_note()
         if run and looks_s and (trouble := queues.forgets_too_early(looks_s)):
             sys.stderr.write(f"tomoglean: {trouble}\n")
+        if run:
+            wait_for_the_living(executor, queues.Looks(run).over)
     except Refused as refusal:
         raise SystemExit(f"tomoglean: {refusal}") from None
+
+
+def wait_for_the_living(
+    executor: Any, over: Callable[[Sequence[str]], dict[str, str]]
+) -> None:
+    """Report jobs that are over and that the plugin would wait for without end.
+
+    Parameters
+    ----------
+    executor
+        Snakemake's executor for SLURM.
+    over
+        See `queues.Looks.over`.
+    """
+    check = executor.check_active_jobs
+
+    async def checked(waited: list[Any]) -> AsyncIterator[Any]:
+        found = over([one.external_jobid for one in waited])
+        for one in waited:
+            if one.external_jobid in found:
+                _report(executor, one, found[one.external_jobid])
+        left = [one for one in waited if one.external_jobid not in found]
+        async for one in check(left):
+            yield one
+
+    executor.check_active_jobs = checked
+
+
+def _report(executor: Any, waited: Any, how: str) -> None:
+    """Take a job that is over for what it is: whole, or to be tried again."""
+    from tomoglean import leftovers
+
+    if leftovers.are_finished(Path(), [str(path) for path in waited.job.output]):
+        executor.report_job_success(waited)
+        return
+    told = f"SLURM job {waited.external_jobid}: {WORDS[how]}; retries make it again"
+    executor.report_job_error(
+        waited, msg=told, aux_logs=[str(waited.aux.get("slurm_logfile", ""))]
+    )
 
 
 def _note_jobs(workflow: Any) -> None:
