@@ -1,6 +1,7 @@
 """One run at a time holds a study; the dead hold nothing, and leave no second writer."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -312,6 +313,23 @@ def until(what, patience_s=20):
 
 def test_a_run_shows_that_it_lives(study, quick):
     hold = running.Hold(study)
+    os.utime(study / holders.HOLDER, (1, 1))
+    until(lambda: (study / holders.HOLDER).stat().st_mtime > 1)
+    hold.release()
+
+
+def test_a_file_system_that_hiccups_stops_no_heart(study, quick, monkeypatch):
+    seen, exists = [], running.Path.exists
+
+    def hiccup(path):
+        if path.suffix == ".end" and not seen:
+            seen.append(path)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return exists(path)
+
+    monkeypatch.setattr(running.Path, "exists", hiccup)
+    hold = running.Hold(study)
+    until(lambda: seen)
     os.utime(study / holders.HOLDER, (1, 1))
     until(lambda: (study / holders.HOLDER).stat().st_mtime > 1)
     hold.release()
