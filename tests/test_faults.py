@@ -96,6 +96,27 @@ def test_a_job_whose_node_dies_runs_on_another(tmp_path):
     assert_well(study, "a")
 
 
+def test_jobs_whose_nodes_are_taken_back_come_again(tmp_path):
+    """One saves in time; one is killed, which the plugin takes for at work."""
+    study = Study(tmp_path, a="wait", b="deaf")
+    head = study.start("--set-resources", "train:slurm_partition=allcpu")
+    study.await_("a", "waits")
+    study.await_("b", "waits")
+    ((lost, *_),) = attempts(study, "b")
+    taker = ["-p", "maxcpu", "--nodes=2", "--exclusive", "-o", "/dev/null"]
+    owner = ask("sbatch", "--parsable", *taker, "--wrap", "sleep 600").strip()
+    try:
+        until(lambda: "JobState=PREEMPTED" in ask("scontrol", "show", "job", lost))
+    finally:
+        ask("scancel", owner)
+    study.await_("a", "waits", times=2)
+    study.go("a")
+    assert head.wait() == 0, head.said()
+    assert f"SLURM job {lost}: preempted; retries make it again" in head.said()
+    assert attempts(study, "a")[1][2] == "5"
+    assert_well(study, "a", "b")
+
+
 def test_the_same_command_goes_on_after_the_head_was_killed(tmp_path):
     """`a` still runs when the second head starts, `b` ended without any head."""
     study = Study(tmp_path, a="wait", b="wait")

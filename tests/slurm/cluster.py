@@ -5,6 +5,7 @@ shows it. Everything lies in one folder and listens on its own ports, so that it
 beside any SLURM of the machine. `down NODE` takes a node away as a power cut would,
 `up NODE` brings it back, `stop` ends it all.
 
+Jobs in `allcpu` and `allgpu` give way to those in `maxcpu` and `maxgpu`, as on Maxwell.
 There are no cgroups: limits of memory are not enforced. GPUs are only names: no device is
 there. There is no accounting, as squeue tells what the tests need.
 """
@@ -61,10 +62,14 @@ KillWait=20
 MinJobAge=600
 PropagateResourceLimits=NONE
 GresTypes=gpu
-PartitionName=maxcpu Nodes=cpu1,cpu2 Default=YES MaxTime=7-00:00:00 PriorityTier=10
-PartitionName=allcpu Nodes=cpu1,cpu2 MaxTime=14-00:00:00
-PartitionName=maxgpu Nodes=gpu1,gpu2 MaxTime=7-00:00:00 PriorityTier=10
-PartitionName=allgpu Nodes=gpu1,gpu2 MaxTime=14-00:00:00
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+PartitionName=DEFAULT PreemptMode=OFF PriorityTier=10 MaxTime=7-00:00:00
+PartitionName=maxcpu Nodes=cpu1,cpu2 Default=YES
+PartitionName=maxgpu Nodes=gpu1,gpu2
+PartitionName=DEFAULT PreemptMode=CANCEL PriorityTier=1 MaxTime=14-00:00:00 GraceTime=20
+PartitionName=allcpu Nodes=cpu1,cpu2
+PartitionName=allgpu Nodes=gpu1,gpu2
 """
 NODE = (
     "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8"
