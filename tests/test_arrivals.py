@@ -1,5 +1,6 @@
 """New data: what is taken up, what waits, what is refused; and the watch that runs it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -335,6 +336,26 @@ def test_a_refused_arrival_and_a_missing_folder_are_new_states(home):
     (home / "incoming").rename(home / "elsewhere")
     states.append(watching.state(home))
     assert len(set(states)) == 3
+
+
+def test_a_file_system_that_hiccups_ends_no_watch(home, monkeypatch, caplog):
+    looks, runs = iter("a!!b"), []
+    watch = watching.Watch(home, [], 0.1)
+
+    def look(_folder):
+        now = next(looks, "")
+        if now == "!":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        if not now:
+            watch.stopped.set()
+        return now
+
+    monkeypatch.setattr(watching, "state", look)
+    monkeypatch.setattr(watch, "_call", lambda *words: runs.append(words[0]) or 0)
+    monkeypatch.setattr(signal, "signal", lambda *ignored: None)
+    assert watch.until_stopped() == 0
+    assert runs.count("snakemake") == 2
+    assert caplog.text.count("Stale file handle; trying again") == 1
 
 
 def watched(home, monkeypatch, calls, looks="aa"):

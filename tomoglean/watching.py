@@ -53,6 +53,7 @@ class Watch:
         self.folder, self.every_s = folder, every_s
         self.words = [*words, *(["--cores", "all"] if not _chosen(words) else [])]
         self.stopped = threading.Event()
+        self.trouble = ""
         self.child: subprocess.Popen[bytes] | None = None
 
     def until_stopped(self) -> int:
@@ -61,7 +62,7 @@ class Watch:
             signal.signal(number, self._stop)
         seen = told = ""
         while not self.stopped.is_set():
-            now = state(self.folder)
+            now = self._look() or seen
             if now != seen:
                 if other := self._held() or self._run():
                     if other != told:
@@ -73,6 +74,18 @@ class Watch:
             self.stopped.wait(self.every_s)
         log.info("stopped")
         return 0
+
+    def _look(self) -> str:
+        """Tell the state of the study; nothing if its files cannot be looked at now."""
+        try:
+            now = state(self.folder)
+        except OSError as error:  # a file that has just gone, a server that is away
+            if str(error) != self.trouble:
+                log.warning("cannot look: %s; trying again", error)
+            self.trouble = str(error)
+            return ""
+        self.trouble = ""
+        return now
 
     def _held(self) -> str:
         """Name the run of somebody else that holds the study now, if one does."""
