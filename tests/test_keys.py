@@ -55,6 +55,16 @@ def test_a_lost_record_is_written_anew(pair):
     assert found["input_checksums"] == {INPUT: f"sha256:{sha256}"}
 
 
+def test_others_who_share_the_study_may_write_beside_what_was_restored(pair):
+    old = os.umask(0o002)
+    try:
+        pair.chmod(0o2775)
+        keys.restore(pair)
+    finally:
+        os.umask(old)
+    assert (pair / ".snakemake" / "metadata").stat().st_mode & 0o7777 == 0o2775
+
+
 def test_a_record_that_is_there_is_left_alone(pair):
     place = pair / ".snakemake" / "metadata"
     place.mkdir(parents=True)

@@ -12,12 +12,12 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tomoglean import discretion, provenance
 
@@ -63,13 +63,13 @@ def _restore_lost(root: Path) -> int:
     if not records:
         return 0
     place.parent.mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".metadata-", dir=place.parent))
+    partial = place.with_name(f".metadata-{uuid4().hex}")
+    partial.mkdir()  # as the umask and the folder say: others may share the study
     try:
         known = _Known(root, records)
         for name, record in records.items():
             _write(known.metadata(name, record), partial / _encoded(name))
         (place.parent / "incomplete").mkdir(exist_ok=True)
-        partial.chmod(0o755)
         partial.replace(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
