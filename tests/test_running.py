@@ -165,6 +165,19 @@ def test_a_run_inside_a_job_elsewhere_ends_with_the_job(study, slurm, jobs, sile
     assert held(study, host="elsewhere", inside="77").is_alive(study) is alive
 
 
+@pytest.mark.parametrize(("now", "alive"), [("", True), ("1", False)])
+def test_a_run_in_a_job_that_slurm_has_put_back_into_the_queue_is_over(
+    study, slurm, monkeypatch, now, alive
+):
+    """Its next start has the same number, and is not kept out by the one before."""
+    (slurm / "jobs").write_text("77\n")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    before = held(study, host="elsewhere")
+    if now:
+        monkeypatch.setenv("SLURM_RESTART_COUNT", now)
+    assert before.is_alive(study) is alive
+
+
 def test_a_slurm_that_hides_the_jobs_of_others_ends_no_run_of_theirs(study, slurm):
     theirs = held(study, host="elsewhere", inside="77", user="somebody-else")
     assert theirs.is_alive(study)

@@ -35,8 +35,9 @@ class Holder:
         Who started it and when, in local time.
     runs
         Names of the SLURM jobs that are its own, or that it still has to end.
-    inside
-        The SLURM job that the run itself is in, if any.
+    inside, restarts
+        The SLURM job that the run itself is in, if any, and how often SLURM has put that
+        job back into the queue.
     """
 
     host: str
@@ -48,6 +49,7 @@ class Holder:
     since: str
     runs: tuple[str, ...] = ()
     inside: str = ""
+    restarts: str = ""
 
     @classmethod
     def here(cls, *runs: str) -> "Holder":
@@ -62,6 +64,7 @@ class Holder:
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
             runs=runs,
             inside=os.environ.get("SLURM_JOB_ID", ""),
+            restarts=os.environ.get("SLURM_RESTART_COUNT", ""),
         )
 
     def is_near(self) -> bool:
@@ -78,7 +81,11 @@ class Holder:
 
     def _is_over(self) -> bool:
         """Ask SLURM, which may hide the jobs of others: it is believed of our own."""
-        return self.user == _user() and queues.is_over(self.inside)
+        if self.user != _user():
+            return False
+        here = Holder.here()
+        again = self.inside == here.inside and self.restarts != here.restarts
+        return bool(self.inside and again) or queues.is_over(self.inside)
 
     def told(self) -> str:
         """Name it in words."""
