@@ -536,6 +536,16 @@ def test_a_slurm_that_forgets_too_early_is_told(slurm, age_s, said):
     assert said in found if said else found is None
 
 
+def test_what_users_hide_from_themselves_is_seen(slurm, monkeypatch):
+    """Partitions can be hidden for all, and variables of a shell choose among jobs."""
+    monkeypatch.setenv("SQUEUE_PARTITION", "maxgpu")
+    squeue = slurm / "squeue"
+    squeue.write_text(f"{squeue.read_text()}env > {slurm}/environment\n")
+    queues.alive(["r"])
+    assert "SQUEUE_" not in (slurm / "environment").read_text()
+    assert "--all" in (slurm / "asked").read_text()
+
+
 def test_a_preempted_job_is_over(slurm):
     (slurm / "jobs").write_text("5|RUNNING\n6|PREEMPTED\n7|PREEMPTED\n")
     assert queues.Looks("r").over(["5", "6"]) == {"6": "PREEMPTED"}

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tomoglean.provenance import Refused
@@ -42,7 +42,7 @@ def alive(runs: Sequence[str]) -> list[Job]:
     if not runs:
         return []
     names = ",".join(runs)
-    text = _ask("squeue", "--noheader", "--name", names, "--format", FIELDS)
+    text = _ask("squeue", "--all", "--noheader", "--name", names, "--format", FIELDS)
     return [_job(line) for line in text.splitlines() if line.strip()]
 
 
@@ -56,7 +56,8 @@ def is_over(number: str) -> bool:
     """Say whether a job has ended for sure; no number, or no answer, is no."""
     try:
         return (
-            bool(number) and number not in _ask("squeue", "--noheader", "-o", "%A").split()
+            bool(number)
+            and number not in _ask("squeue", "--all", "--noheader", "-o", "%A").split()
         )
     except Refused:
         return False
@@ -128,7 +129,7 @@ class Looks:
             before and two looks have missed it. Nothing where SLURM does not answer.
         """
         try:
-            text = _ask("squeue", "--noheader", "--states=all", "--name", self.run,
+            text = _ask("squeue", "--all", "--noheader", "--states=all", "--name", self.run,
                         "--format", "%i|%T")  # fmt: skip
         except Refused:
             return {}
@@ -175,7 +176,7 @@ def _ask(*words: str, check: bool = True) -> str:
             text=True,
             timeout=PATIENCE_S,
             check=False,
-            env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+            env={**_without_filters(os.environ), "SLURM_TIME_FORMAT": "standard"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Refused(_silent(words[0], type(error).__name__)) from None
@@ -183,6 +184,12 @@ def _ask(*words: str, check: bool = True) -> str:
         lines = [*done.stderr.strip().splitlines(), f"exit code {done.returncode}"]
         raise Refused(_silent(words[0], lines[0]))
     return done.stdout
+
+
+def _without_filters(words: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what would hide jobs, such as SQUEUE_PARTITION of the user's own shell."""
+    filters = ("SQUEUE_", "SCANCEL_")
+    return {name: word for name, word in words.items() if not name.startswith(filters)}
 
 
 def _silent(program: str, why: str) -> str:
