@@ -1,5 +1,7 @@
 """A killed conversion and a full disk leave nothing at the final name."""
 
+import contextlib
+import errno
 import os
 import re
 import shutil
@@ -175,3 +177,18 @@ def test_file_and_folder_are_on_the_disk_before_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "_sync", sync)
     provenance.write_text("whole", tmp_path / "v.txt")
     assert seen == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_flush_folders_ends_no_job(
+    tmp_path, monkeypatch, number, ends
+):
+    def sync(handle, real=os.fsync):
+        if Path(f"/proc/self/fd/{handle}").resolve().is_dir():
+            raise OSError(number, os.strerror(number))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="error") if ends else contextlib.nullcontext():
+        provenance.write_text("whole", tmp_path / "v.txt")
+    assert (tmp_path / "v.txt").read_text() == "whole"

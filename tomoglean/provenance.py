@@ -4,6 +4,7 @@ Standard library only: this module is imported by everything else.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 BLOCK = 1 << 22
+UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 class Refused(ValueError):
@@ -50,7 +52,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
@@ -62,6 +64,15 @@ def _sync(path: str | os.PathLike[str]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    """Flush the name of a file; some file systems (shares of Windows) cannot."""
+    try:
+        _sync(path)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
 
 
 def _sweep(path: Path) -> None:
