@@ -80,6 +80,33 @@ def test_a_job_has_finished_what_it_made_since_it_was_submitted(
     assert leftovers.are_finished(tmp_path, [name]) is finished
 
 
+PARTIAL = ".partial-0123abcd-812-x_y9-a.h5"
+
+
+def test_half_written_files_of_killed_jobs_are_removed(put, tmp_path):
+    """Wherever the jobs ran: each machine marks its own."""
+    left = put(f"results/converted/{PARTIAL}", 10)
+    left.write_bytes(b"12345")
+    os.utime(left, (10, 10))
+    assert leftovers.clear(tmp_path, now_s=10_000) == 5
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        (f"results/converted/{PARTIAL}", 9_000),
+        ("results/converted/a.h5", 10),
+        ("results/converted/.partial.h5", 10),
+        (f"raw/{PARTIAL}", 10),
+    ],
+)
+def test_what_is_still_written_to_or_is_no_half_stays(put, tmp_path, name, second):
+    stays = put(name, second)
+    assert leftovers.clear(tmp_path, now_s=10_000) == 0
+    assert stays.exists()
+
+
 def test_foreign_files_are_left_alone(put, tmp_path):
     mark = put(leftovers.INCOMPLETE / "migration_underway", 10)
     assert leftovers.settle(tmp_path) == []

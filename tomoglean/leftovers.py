@@ -10,11 +10,16 @@ is finished.
 import base64
 import binascii
 import contextlib
+import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tomoglean import blocks
 
+#: What `provenance.replacing` writes to; `published` volumes in folders are never that.
+PARTIAL = re.compile(r"\.partial-[0-9a-f]{8}-[0-9]+-.+")
+STALE_S = 3600
 INCOMPLETE = Path(".snakemake/incomplete")
 METADATA = Path(".snakemake/metadata")
 RECORDS = Path("results/provenance")
@@ -72,6 +77,31 @@ def sweep(root: Path, needed: Collection[str] = ()) -> list[str]:
                 block.unlink(missing_ok=True)
                 swept.append(names[0])
     return swept
+
+
+def clear(root: Path, now_s: float) -> int:
+    """Remove half-written files of jobs that were killed, and return their bytes.
+
+    A job of the same machine removes them (see `provenance.replacing`); the next attempt
+    is often made on another one.
+
+    Parameters
+    ----------
+    root
+        Folder of a study that is held, so that no job of an earlier run is alive.
+    now_s
+        Time by the clock of the file server; what was written to in the hour before stays.
+    """
+    freed = 0
+    for folder, folders, names in os.walk(root / "results"):
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]
+        for path in (Path(folder, name) for name in names if PARTIAL.fullmatch(name)):
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                if now_s - found.st_mtime > STALE_S:
+                    path.unlink()
+                    freed += found.st_size
+    return freed
 
 
 def _marks(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -116,7 +116,21 @@ def before(workflow: Any, plan: "Plan") -> None:
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
     hold(workflow)
     leftovers.sweep(Path(), {str(path) for job in jobs for path in job.input})
+    _clear()
     arrivals.take_up(plan.study.arrived.rows)
+
+
+def _clear() -> None:
+    """Make room that jobs which were killed still take."""
+    from tomoglean import holders, leftovers
+
+    try:
+        now_s = holders.HOLDER.stat().st_mtime  # touched as this run began
+    except OSError:
+        return
+    if freed := leftovers.clear(Path(), now_s):
+        told = f"{freed / 1e6:.0f} MB of half-written files of broken-off jobs removed"
+        sys.stderr.write(f"tomoglean: {told}\n")
 
 
 def hold(workflow: Any) -> None:
