@@ -21,6 +21,18 @@ open("results/a.csv", "w").close()
 """
 
 
+FULL = """
+import h5py, numpy, resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+with h5py.File("results/a.h5", "w") as file:
+    for name in range(20):
+        file[str(name)] = numpy.ones({floats}, "f4")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+"""
+
+
 @pytest.fixture
 def job(tmp_path):
     """Return a script that makes results/a.csv, and where it is run."""
@@ -65,6 +77,20 @@ def test_a_job_whose_record_cannot_be_written_fails(job):
     assert done.returncode == 1
     assert "provenance" in done.stderr
     assert "OK seconds=" not in (job[1] / "job.log").read_text()
+
+
+@pytest.mark.parametrize("floats", [1000, 100_000])
+def test_a_job_whose_file_hdf5_could_not_write_fails_with_a_line(job, floats):
+    """HDF5 tells nobody who can hear it, leaves zeros, and breaks down at the end."""
+    words, folder = job
+    done = run(([*words[:2], words[2] + FULL.format(floats=floats)], folder))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "pick: expected room on the disk, found File too large; free space, then the same"
+        " command goes on"
+    )
+    assert "expected room on the disk" in (folder / "job.log").read_text()
+    assert not (folder / "results" / "provenance").exists()
 
 
 def test_a_dry_run_in_a_study_that_cannot_be_written_goes_on(tmp_path, monkeypatch):

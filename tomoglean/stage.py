@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 RECORDS = Path("results/provenance")
 GPU = "gpu"
+UNWRITTEN = re.compile("file write failed: .*?error message = '(.*?)'", re.DOTALL)
 SCRATCH = Path(".tomoglean/scratch")  # a job done again for comparison needs no report
 NOTHING_YET = (
     "config/volumes.tsv holds no volume yet: try `python -m tomoglean check FILE`, "
@@ -375,14 +377,17 @@ class _Run:
         self.snakemake = snakemake
         self.started, self.clock = datetime.now(UTC), time.monotonic()
         self.commit, self.state = usage.checkout()  # of the code that is now imported
-        self.spent, self.failed = usage.cpu_seconds(), False
+        self.spent, self.failed, self.unwritten = usage.cpu_seconds(), False, ""
         sys.excepthook = self.fail
+        sys.unraisablehook = self.heed
         atexit.register(self.end)
 
     def fail(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         self.failed = True
+        if self.is_unwritten(error):
+            return
         if isinstance(error, Refused):
             log.error("%s", error)
             sys.stderr.write(f"{error}\n")
@@ -390,17 +395,33 @@ class _Run:
             log.error("%s", error, exc_info=(kind, error, trace))
             sys.__excepthook__(kind, error, trace)
 
+    def heed(self, ignored: Any) -> None:
+        """Take heed of what Python ignores: HDF5 may see a full disk as it closes."""
+        if not self.is_unwritten(ignored.exc_value):
+            sys.__unraisablehook__(ignored)
+
+    def is_unwritten(self, error: BaseException | None) -> bool:
+        """Tell whether HDF5 could not write a file, which then holds zeros; say it once."""
+        found = UNWRITTEN.search(str(error))
+        if found and not self.unwritten:
+            self.unwritten = (
+                f"{self.snakemake.rule}: expected room on the disk, found {found[1]}; free"
+                " space, then the same command goes on"
+            )
+            log.error("%s", self.unwritten)
+            sys.stderr.write(f"{self.unwritten}\n")
+        return bool(found)
+
     def end(self) -> None:
+        if self.unwritten:
+            _stop()  # HDF5 breaks down where an interpreter with such a file ends
         if self.failed or not all(map(os.path.exists, self.snakemake.output)):
             return
         try:
             self.record(round(time.monotonic() - self.clock, 2))
         except BaseException as error:  # else the record of an older artefact would count
             self.fail(type(error), error, error.__traceback__)
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(1)  # what is raised at exit changes no exit code
+            _stop()
 
     def record(self, seconds: float) -> None:
         """Write the record of every artefact."""
@@ -414,6 +435,14 @@ class _Run:
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
         log.info("OK seconds=%s", seconds)
         logs.end_well(self.snakemake.log[0])
+
+
+def _stop() -> None:
+    """Fail at exit, where what is raised changes no exit code."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def training_key(snakemake: Any) -> str:
