@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,6 +235,52 @@ def test_a_gpu_that_slurm_did_not_give_is_none(drivers, monkeypatch, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     with pytest.raises(Refused, match="CUDA_VISIBLE_DEVICES"):
         devices.refuse_without_gpu("train")
+
+
+@pytest.fixture
+def node(drivers, monkeypatch):
+    """Return a function that makes a node of some GPUs and takes a few, as a job does."""
+    monkeypatch.setattr(tempfile, "tempdir", str(drivers))
+    held = []
+
+    def take(count, *, of):
+        for number in range(of):
+            (drivers / "gpus" / str(number)).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(devices, "_taken", {})
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        found = devices.take(count)
+        held.append(devices._taken)
+        return found, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    yield take
+    for handle in [one for taken in held for one in taken.values()]:
+        os.close(handle)
+
+
+def test_two_trainings_on_one_node_take_two_gpus(node):
+    assert [node(1, of=2) for _ in range(2)] == [(["0"], "0"), (["1"], "1")]
+
+
+def test_a_training_on_two_gpus_takes_two(node):
+    assert [node(2, of=4) for _ in range(2)] == [(["0", "1"], "0,1"), (["2", "3"], "2,3")]
+
+
+def test_where_too_few_gpus_are_free_none_is_hidden(node):
+    node(2, of=3)
+    assert node(2, of=3) == ([], None)
+    assert node(1, of=3) == (["2"], "2")
+
+
+def test_the_only_gpu_is_nobody_s_to_hide(node):
+    assert node(1, of=1) == ([], None)
+
+
+def test_of_the_gpus_that_slurm_gave_one_is_taken(node, drivers, monkeypatch):
+    node(1, of=0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    assert devices.take(1) == ["GPU-a"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-a"
 
 
 def test_a_tensorflow_for_cpus_uses_no_gpu(drivers, monkeypatch):

@@ -4,9 +4,11 @@ Standard library only: the answer comes before any library of networks is import
 `python -m tomoglean.devices` tells it of the machine that it runs on.
 """
 
+import fcntl
 import os
 import socket
 import sys
+import tempfile
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -27,6 +29,8 @@ WAY_OUT = (
     "'A job sees no GPU' in docs/cluster.md"
 )
 
+_taken: dict[str, int] = {}
+
 
 def refuse_without_gpu(task: str) -> None:
     """End a job that asked for a GPU where there is none.
@@ -46,6 +50,65 @@ def refuse_without_gpu(task: str) -> None:
             f"{task}: expected a GPU on {socket.gethostname()} (device: gpu), found none: "
             f"{reason}; {WAY_OUT}"
         )
+
+
+def take(count: int) -> list[str]:
+    """Keep some of a node's GPUs for this process, and hide the others from it.
+
+    Each of several trainings that run on one node would else use the first GPU, and
+    TensorFlow would take the memory of all. Has no effect once TensorFlow is at work.
+
+    Parameters
+    ----------
+    count
+        How many.
+
+    Returns
+    -------
+    list of str
+        Those that are now its own, until it ends; none if there are no more than that, or
+        not so many that are free.
+    """
+    names = _named()
+    free = [name for name in names if _lock(name)][:count] if len(names) > count else []
+    for name in names:
+        if name not in free or len(free) < count:
+            _unlock(name)
+    if len(free) < count:
+        return []
+    os.environ[VARIABLES[0]] = ",".join(free)
+    return free
+
+
+def _named() -> list[str]:
+    """List the GPUs that this process may use, as CUDA calls them."""
+    chosen = os.environ.get(VARIABLES[0])
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    there = list(DRIVERS[0].iterdir()) if DRIVERS[0].is_dir() else []
+    return [str(number) for number in range(len(there))]
+
+
+def _lock(name: str) -> bool:
+    """Take a GPU, unless another process of this user has it."""
+    place = Path(tempfile.gettempdir())
+    path = place / f"tomoglean-{os.getuid()}-gpu-{name.replace('/', '_')}"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return False
+    _taken[name] = handle
+    return True
+
+
+def _unlock(name: str) -> None:
+    if name in _taken:
+        os.close(_taken.pop(name))
 
 
 def hidden() -> str | None:

@@ -367,6 +367,9 @@ def begin(snakemake: Any) -> None:
     log.info("rule %s for %s", snakemake.rule, ", ".join(snakemake.output))
     _Run(snakemake)
     if getattr(snakemake.resources, "device", None) == GPU:
+        asked = int(getattr(snakemake.resources, "gpus", 0))
+        if asked and (taken := devices.take(asked)):
+            log.info("takes GPU %s of this node", " and ".join(taken))
         devices.refuse_without_gpu(snakemake.rule)
 
 
