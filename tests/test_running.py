@@ -348,11 +348,22 @@ def test_a_file_system_that_hiccups_stops_no_heart(study, quick, monkeypatch):
     hold.release()
 
 
-def test_a_run_that_was_taken_over_submits_nothing_more(study, quick, terminated):
+def test_a_run_whose_note_was_removed_submits_nothing_more(study, quick, terminated):
     hold = running.Hold(study)
-    other = held(study, host="elsewhere")
+    (study / holders.HOLDER).unlink()
     until(lambda: terminated)
     hold.release()
+
+
+def test_a_run_that_was_taken_over_ends_at_once_with_its_scripts(study):
+    """It slept, say: what it cleaned up in peace would be what the other run makes."""
+    code = RUN.replace("running.LOOK_S =", "running.BEAT_S = running.LOOK_S =")
+    command = [sys.executable, "-c", code, str(study)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        script = int(run.stdout.readline())
+        other = held(study, host="elsewhere")
+        assert run.wait(20) == -signal.SIGKILL
+    until(lambda: not processes.born(script))
     assert holders.read(study) == other
 
 

@@ -102,8 +102,7 @@ class Hold:
             if time.monotonic() - last >= BEAT_S:
                 last = time.monotonic()
                 if not self._is_mine():
-                    _say("another run has taken this study over; no new jobs")
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    self._yield()
                     return
                 with contextlib.suppress(OSError):
                     os.utime(self.root / HOLDER)
@@ -121,6 +120,26 @@ class Hold:
         except (OSError, Refused):
             return True  # a file system that hiccups is no other run
         return found is not None and replace(found, runs=()) == replace(self.me, runs=())
+
+    def _yield(self) -> None:
+        """Leave a study to another run, or to nobody if its note was removed."""
+        if (self.root / HOLDER).exists():
+            _say("another run has taken this study over; ending at once")
+            _give_way()
+        else:
+            _say(f"{HOLDER} has been removed; no new jobs")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _give_way() -> None:
+    """Die without another look at a study that has gone to another run.
+
+    A run that ends in peace removes the outputs of the jobs that it takes for failed, and
+    waits for its scripts: here these are files that the other run is making.
+    """
+    for process in [*processes.below(os.getpid()), os.getpid()]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _refuse_the_living(root: Path) -> Holder | None:
