@@ -93,6 +93,26 @@ def test_a_job_whose_file_hdf5_could_not_write_fails_with_a_line(job, floats):
     assert not (folder / "results" / "provenance").exists()
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_a_training_that_cannot_go_on_from_what_is_saved_says_so(
+    tmp_path, monkeypatch, caplog, own
+):
+    monkeypatch.chdir(tmp_path)
+    inputs = SimpleNamespace(examples=[], augmented=[], validation=[])
+    begun = SimpleNamespace(
+        params={"code": "c"}, input=inputs, output=["results/trained/bone/final.json"]
+    )
+    saved = tmp_path / "results" / "trained" / "bone"
+    saved.mkdir(parents=True)
+    (saved / "final.running-0123456789ab-0.h5").touch()
+    if own:
+        key = stage.training_key(begun)
+        caplog.clear()
+        (saved / f"final.running-{key[:12]}-1.h5").touch()
+    stage.training_key(begun)
+    assert ("final.running-0123456789ab-0.h5 is of other code" in caplog.text) is not own
+
+
 def test_a_dry_run_in_a_study_that_cannot_be_written_goes_on(tmp_path, monkeypatch):
     def refuse(root):
         raise PermissionError(13, "Permission denied")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tomoglean import blocks, costs, devices, discretion, logs, provenance, usage
+from tomoglean import blocks, costs, devices, discretion, logs, parts, provenance, usage
 from tomoglean.provenance import Refused
 
 if TYPE_CHECKING:
@@ -454,7 +454,21 @@ def training_key(snakemake: Any) -> str:
     code = params.pop("code")
     groups = ("examples", "augmented", "validation")
     files = [str(name) for group in groups for name in getattr(snakemake.input, group)]
-    return provenance.key("training", code, params, [_input_key(name) for name in files])
+    key = provenance.key("training", code, params, [_input_key(name) for name in files])
+    _tell_if_begun_otherwise(parts.Kept(str(snakemake.output[0]), key))
+    return key
+
+
+def _tell_if_begun_otherwise(kept: parts.Kept) -> None:
+    """Warn that days of learning are not gone on from, before more are spent."""
+    pattern = f"{kept.stem.name}.running-*-[01].h5"
+    others = set(kept.stem.parent.glob(pattern)) - set(kept.slots)
+    if others and not any(slot.exists() for slot in kept.slots):
+        log.warning(
+            "begins anew: %s is of other code, settings or examples; as they were then, "
+            "the training would go on from there",
+            max(others, key=lambda path: path.name),
+        )
 
 
 def _records(snakemake: Any) -> dict[str, dict[str, Any]]:
