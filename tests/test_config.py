@@ -81,6 +81,34 @@ def test_a_control_inherits_the_training_of_its_task(tmp_path):
             {"simulate": {"a": {"simulator": "implant", "volumes": ["../x"]}}},
             ["simulate.a.volumes", "../x"],
         ),
+        (
+            {"tasks": {"bone": {**BONE, "measure": {"bone": "bones"}}}},
+            ["tasks.bone.measure.bone", "background, bone", "'bones'"],
+        ),
+        (
+            {"tasks": {"bone": {**BONE, "measure": {"air": ["gas"]}}}},
+            ["tasks.bone.measure.air", "'gas'"],
+        ),
+        (
+            {"tasks": {"bone": {**BONE, "colours": {"bones": 1, "background": 0}}}},
+            ["tasks.bone.colours", "'bones'"],
+        ),
+        (
+            {"tasks": {"bone": {**BONE, "train": {"class_weights": [1, 2, 3]}}}},
+            ["tasks.bone.train.class_weights", "2 numbers", "found 3"],
+        ),
+        (
+            {
+                "tasks": {
+                    "bone": {**BONE, "controls": {"a": {"train": {"class_weights": [1]}}}}
+                }
+            },
+            ["tasks.bone.controls.a.train.class_weights", "found 1"],
+        ),
+        (
+            {"tasks": {"bone": BONE, "t3ss": {**T3SS, "membrane": "bone"}}},
+            ["tasks.t3ss.mask.membrane_class", "background, bone", "'membrane'"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path, content, words):
@@ -90,6 +118,11 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path, content, words):
     assert "\n" not in message
     assert "config.yaml" in message
     assert [word for word in words if word not in message] == []
+
+
+def test_classes_measured_by_default_may_be_without(tmp_path):
+    full = read(tmp_path, {"tasks": {"bone": {**BONE, "measure": {"bone": "bone"}}}})
+    assert full["tasks"]["bone"]["measure"]["metal"] == "residual_metal"
 
 
 def test_a_missing_config_says_so(tmp_path):

@@ -28,6 +28,7 @@ STAGES = {
         "average",
     ),
 }  # fmt: skip
+MEASURED = ("metal", "layer", "bone", "air")
 USUAL_NETWORK = {"semantic": "unet", "detection": "lenet5_modified"}
 TYPES = {
     "integer": "a whole number",
@@ -110,12 +111,41 @@ def _complete_task(task: Mapping[str, Any], name: str, where: str) -> dict[str, 
     full["train"] = {"network": USUAL_NETWORK[kind], **full["train"]}
     for stage in STAGES[kind]:
         full[stage] = _complete_stage(full[stage], stage, kind, name, f"{where}.{stage}")
+    _check_class_weights(full, full["train"], name, where)
     for control, block in full["controls"].items():
         train = merged(full["train"], block["train"])
         block["train"] = _complete_stage(
             train, "train", kind, name, f"{where}.controls.{control}.train"
         )
+        _check_class_weights(full, block["train"], name, f"{where}.controls.{control}")
+    _check_classes(full, task, name, where)
     return full
+
+
+def _check_class_weights(
+    task: Mapping[str, Any], train: Mapping[str, Any], name: str, where: str
+) -> None:
+    weights, classes = train["class_weights"], task["classes"]
+    if weights is not None and len(weights) != len(classes):
+        raise Refused(
+            f"{name}: {where}.train.class_weights: expected {len(classes)} numbers, one for"
+            f" each of {', '.join(classes)}, found {len(weights)}; correct the list"
+        )
+
+
+def _check_classes(
+    task: Mapping[str, Any], given: Mapping[str, Any], name: str, where: str
+) -> None:
+    """Refuse to speak of a class that the task does not have; defaults may do so."""
+    named = {f"measure.{k}": given.get("measure", {}).get(k, []) for k in MEASURED}
+    named["colours"] = [c for c in given.get("colours", {}) if c != "unlabelled"]
+    for key, words in named.items():
+        for word in [words] if isinstance(words, str) else words:
+            if word not in task["classes"]:
+                raise Refused(
+                    f"{name}: {where}.{key}: expected a class of the task"
+                    f" ({', '.join(task['classes'])}), found {word!r}; name one of these"
+                )
 
 
 def _complete_stage(
@@ -162,6 +192,12 @@ def _check_membranes(tasks: Mapping[str, Any], name: str) -> None:
             raise Refused(
                 f"{name}: tasks.{task}.membrane: unknown task {block['membrane']!r}; "
                 f"name a semantic task: {', '.join(semantic) or 'there is none yet'}"
+            )
+        if other and block["mask"]["membrane_class"] not in other["classes"]:
+            raise Refused(
+                f"{name}: tasks.{task}.mask.membrane_class: expected a class of"
+                f" {block['membrane']} ({', '.join(other['classes'])}), found"
+                f" {block['mask']['membrane_class']!r}; name one of these"
             )
 
 
