@@ -13,10 +13,11 @@ BONE = {"kind": "semantic", "classes": ["background", "bone"]}
 
 @pytest.fixture
 def make(tmp_path):
-    def build(volumes, labels=(), *, bone=None, **tasks):
+    def build(volumes, labels=(), *, bone=None, arrivals=(), **tasks):
         folder = tmp_path / "config"
         folder.mkdir(exist_ok=True)
         config = {"tasks": {"bone": {**BONE, **(bone or {})}, **tasks}}
+        config["arrivals"] = list(arrivals)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "volumes.tsv").write_text(VOLUMES + lines(volumes))
         (folder / "labels.tsv").write_text(LABELS + lines(labels))
@@ -155,6 +156,18 @@ def test_a_mistake_in_a_table_is_one_line(make, volumes, labels, words):
 def test_ids_stay_text(make, tmp_path, name):
     found = make([(name, "bone", "a.tif", "")])
     assert found.volumes[0]["volume"] == name
+
+
+@pytest.mark.parametrize("key", ["weeks", "initial_volume_mm3", "initial_area_mm2"])
+def test_a_quantity_of_no_volume_is_refused(make, key):
+    with pytest.raises(Refused, match=f"measure.{key}: unknown volume 'z'; known: a"):
+        make([volume("a")], bone={"measure": {key: {"a": 1, "z": 2}}})
+
+
+def test_a_quantity_of_a_volume_that_may_arrive_is_taken(make):
+    settings = {"measure": {"weeks": {"z": 2}}}
+    incoming = [{"folder": ".", "pattern": "*.mrc", "tasks": ["bone"]}]
+    assert make([volume("a")], bone=settings, arrivals=incoming).volumes_of("bone") == ["a"]
 
 
 @pytest.mark.parametrize(

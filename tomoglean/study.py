@@ -289,6 +289,7 @@ def _check_labels(study: Study) -> None:
         _check_grid(row, where, study)
         _check_path(row, where, study)
     for task in study.tasks:
+        _check_measured(study, task)
         _check_uses(study, task, name)
         _check_start(study, task)
     for task in study.of_kind("detection"):
@@ -363,6 +364,20 @@ def _check_slices(study: Study, task: str, name: str) -> None:
                         f"{name}: {task}, {volume}: slice {z} serves {taken[z]} and "
                         f"{row['use']}; a slice has one use"
                     )
+
+
+def _check_measured(study: Study, task: str) -> None:
+    """Refuse a quantity told of a volume that is none of the task's, nor can arrive."""
+    known = study.volumes_of(task)
+    if study.config["arrivals"]:
+        return
+    for key, value in study.tasks[task].get("measure", {}).items():
+        for volume in value if isinstance(value, Mapping) else ():
+            if volume not in known:
+                raise Refused(
+                    f"{study.root / 'config' / 'config.yaml'}: tasks.{task}.measure.{key}: "
+                    f"{_unknown('volume', volume, known)}; correct the id"
+                )
 
 
 def _check_start(study: Study, task: str) -> None:
