@@ -389,12 +389,15 @@ def test_many_warnings_are_cut_on_the_page_and_whole_beside_it(full):
         (["--cores", "2", "--directory", "/data/ann/scan"], "--cores 2 --directory STUDY"),
         (["-d", "/data/ann/scan", "--profile", "slurm"], "-d STUDY --profile slurm"),
         (["--directory=/data/ann/scan"], "--directory=STUDY"),
-        ([f"--profile={again.PACKAGE}/profiles/slurm"], "--profile=profiles/slurm"),
-        (["--profile", "/home/ann/mine"], "--profile '…/mine'"),
-        (["--config", "seed=2; rm"], "--config 'seed=2; rm'"),
         (
-            ["--default-resources", "slurm_account=ann", "mem_mb=1"],
-            "--default-resources slurm_account=ACCOUNT mem_mb=1",
+            ["-d", "x", f"--profile={again.PACKAGE}/profiles/slurm"],
+            "-d STUDY --profile=profiles/slurm",
+        ),
+        (["-d", "x", "--profile", "/home/ann/mine"], "-d STUDY --profile '…/mine'"),
+        (["-d", "x", "--config", "seed=2; rm"], "-d STUDY --config 'seed=2; rm'"),
+        (
+            ["-d", "x", "--default-resources", "slurm_account=ann", "mem_mb=1"],
+            "-d STUDY --default-resources slurm_account=ACCOUNT mem_mb=1",
         ),
     ],
 )
@@ -403,9 +406,23 @@ def test_the_call_is_told_as_it_was_without_folders(words, told, tmp_path, monke
     assert again.called(words, tmp_path) == f"snakemake {told}"
 
 
+@pytest.mark.parametrize("file", [f"{again.PACKAGE}/Snakefile", "../tomoglean/Snakefile"])
+def test_a_call_within_the_study_is_told_from_the_checkout(file, tmp_path, monkeypatch):
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    told = again.called(["-s", file, "-n"], tmp_path)
+    assert told == "snakemake -s Snakefile -n --directory STUDY"
+
+
+def test_a_call_in_the_checkout_itself_needs_no_folder(monkeypatch):
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    assert again.called(["-n"], again.PACKAGE) == "snakemake -n"
+
+
 def test_a_profile_of_the_environment_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("SNAKEMAKE_PROFILE", "slurm")
-    assert again.called(["-n"], tmp_path) == "snakemake -n --profile slurm"
+    assert again.called(["-n"], tmp_path) == (
+        "snakemake -n --directory STUDY --profile slurm"
+    )
 
 
 def test_a_study_in_the_checkout_is_named_from_there():

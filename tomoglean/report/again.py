@@ -17,6 +17,7 @@ REPOSITORY = "REPOSITORY"
 UNKNOWN = "snakemake --cores all --directory {study}"
 ACCOUNT = re.compile(r"(\bslurm_account=)[^\s,]+")
 FOLDERS = ("--directory", "-d")
+SNAKEFILES = ("--snakefile", "-s")
 HANDLED = ("green", "failed")
 
 
@@ -85,8 +86,13 @@ def called(words: Sequence[str], root: Path) -> str:
             told.append(study)
         elif word.startswith("--directory="):
             told.append(f"--directory={study}")
+        elif before in SNAKEFILES:
+            told.append("Snakefile")
         else:
             told.append(_shared(word, root))
+    here = not any(word in FOLDERS or word.startswith("--directory=") for word in words)
+    if here and study != ".":  # called within the study, but told from the checkout
+        told += ["--directory", study]
     profile = os.environ.get("SNAKEMAKE_PROFILE", "")
     if profile and not any(word.startswith("--profile") for word in words):
         told += ["--profile", _shared(profile, root)]
