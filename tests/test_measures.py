@@ -241,6 +241,14 @@ def test_loss_against_a_volume_from_the_settings():
     assert found["volume_loss_percent"] == pytest.approx(50)
 
 
+@pytest.mark.parametrize("voxels", [3, 5, 6, 9, 10])
+def test_a_whole_implant_has_lost_nothing_at_all(voxels):
+    labels = np.zeros((1, 1, voxels + 2), np.uint8)
+    labels[..., 1:-1] = METAL
+    found = measure(labels, (5.0, 5.0, 5.0))
+    assert (found["volume_loss_percent"], found["volume_loss_mm3"]) == (0, 0)
+
+
 def test_nothing_left_is_a_full_loss():
     found = measure(layers((0, 5)), initial_volume_mm3=1e-6)
     assert found["volume_loss_percent"] == 100

@@ -76,7 +76,10 @@ class Scan:
 
     def volume_mm3(self, labels: Labels) -> float:
         """Volume of some labels together, in cubic millimetres."""
-        voxels = sum(int(self.counts[label]) for label in labels)
+        return self.cubic_mm(sum(int(self.counts[label]) for label in labels))
+
+    def cubic_mm(self, voxels: int) -> float:
+        """Volume of some voxels in mm3, rounded alike for all: equal ones leave no loss."""
         return voxels * float(np.prod(self.voxel_um)) * 1e-9
 
     def box(self, labels: Labels) -> Box | None:
@@ -437,8 +440,7 @@ def _tell_volumes(
         return
     basis = "settings" if initial_mm3 is not None else "closed implant"
     if initial_mm3 is None:
-        voxel_mm3 = float(np.prod(scan.voxel_um)) * 1e-9
-        initial_mm3 = closed_voxels(scan, parts.implant) * voxel_mm3
+        initial_mm3 = scan.cubic_mm(closed_voxels(scan, parts.implant))
     found.tell("initial_volume_mm3", initial_mm3)
     found.tell("initial_volume_basis", basis)
     loss_mm3 = initial_mm3 - scan.volume_mm3(parts.metal)
