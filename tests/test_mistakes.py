@@ -78,6 +78,11 @@ MISTAKES = {
         ),
         "no.h5",
     ),
+    "a row pasted with blanks for TABs": (
+        lambda folder: append(folder / VOLUMES, ["x  bone  raw/a.mrc  5"]),
+        "found blanks",
+    ),
+    "a TAB too few": (row(VOLUMES, "x", "bone raw/a.mrc", "5"), "the TABs before it"),
     "column of no table": (swap(VOLUMES, "voxel_nm", "voxel"), "voxel"),
 }
 QUICK = {"typo", "id ../x", "missing file"}

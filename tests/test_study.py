@@ -123,7 +123,7 @@ def test_slice_ranges():
     ("volumes", "labels", "words"),
     [
         ([volume("a"), volume("a")], [], ["'a'", "twice"]),
-        ([("../x", "bone", "a.tif", "")], [], ["volumes.tsv, row 2", "../x"]),
+        ([("../x", "bone", "a.tif", "")], [], ["volumes.tsv, line 2", "../x", "the TABs"]),
         ([("a", "bones", "a.tif", "")], [], ["unknown task 'bones'", "known: bone"]),
         ([("a", "bone", "nowhere.tif", "")], [], ["nowhere.tif", "no such file"]),
         ([("a", "bone", "$NOT_SET_HERE/a.tif", "")], [], ["environment variable"]),

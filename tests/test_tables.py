@@ -32,6 +32,11 @@ def test_comments_blank_lines_marks_and_line_ends_do_not_count(table):
     assert tables.read_rows(table(text)) == [{"volume": "c", "path": "d"}]
 
 
+def test_rows_are_told_by_the_lines_of_their_file(table):
+    path = table("# note\na\tb\n\n1\t2\n# note\n3\t4\n")
+    assert [number for number, _ in tables.read_lines(path)] == [4, 6]
+
+
 def test_short_rows_are_filled(table):
     assert tables.read_rows(table("a\tb\tc\n1\n")) == [{"a": "1", "b": "", "c": ""}]
 
@@ -49,7 +54,11 @@ def test_a_header_alone_and_an_empty_file_hold_no_rows(table):
     ("text", "said"),
     [
         ("a\ta\n1\t2\n", "'a' 2 times"),
-        ("a\t\tb\n1\t2\t3\n", "one without"),
+        ("a\t\tb\n1\t2\t3\n", "a column without a name"),
+        ("volume;tasks\n1;2\n", "expected TABs .* found semicolons"),
+        ("volume,tasks\n", "found commas"),
+        ("volume    tasks\n1    2\n", "found blanks"),
+        ("# note\na\tb\n1    2\n", "line 3: expected TABs .* found blanks"),
         ("# note\na\tb\n1\t2\n1\t2\t3\n", "line 4"),
         ('a\tb\n1\t"2\n', "expected a table"),
         (b"a\tb\n\xff\t2\n", "UTF-8"),

@@ -278,7 +278,8 @@ def _explain(error: Any, where: str) -> str:
         expected = " or ".join(TYPES[item] for item in kinds)
         return f"{place}: expected {expected}, found {found!r}"
     if kind == "enum":
-        return f"{place}: expected one of {', '.join(map(str, limit))}; found {found!r}"
+        words = ", ".join("empty" if word == "" else str(word) for word in limit)
+        return f"{place}: expected one of {words}; found {found!r}"
     if kind in LIMITS:
         return f"{place}: expected {LIMITS[kind]} {limit}, found {found!r}"
     if kind in ITEMS:

@@ -233,8 +233,14 @@ def _rows(path: Path, schema: str) -> list[dict[str, str]]:
         raise Refused(f"{path}: no such file; a study has config/{schema}.tsv")
     names = list(configs.read_schema(schema)["properties"])
     rows = []
-    for number, row in enumerate(tables.read_rows(path), start=2):
-        full = configs.filled(row, schema, f"{path}, row {number}", "")
+    for number, row in tables.read_lines(path):
+        try:
+            full = configs.filled(row, schema, f"{path}, line {number}", "")
+        except Refused as error:
+            if row.keys() <= set(names):
+                hint = "; correct the cell, or the TABs before it"
+                raise Refused(f"{error}{hint}") from None
+            raise
         rows.append({name: full[name] for name in names})
     return rows
 

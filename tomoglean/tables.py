@@ -93,9 +93,16 @@ def read_rows(
     Raises
     ------
     Refused
-        If the file is no UTF-8 table, a column has no name or the name of another, or a
-        row has more cells than there are columns.
+        If the file is no UTF-8 table, a column has no name or the name of another, a row
+        has more cells than there are columns, or blanks stand for TABs.
     """
+    return [row for _, row in read_lines(path, delimiter=delimiter)]
+
+
+def read_lines(
+    path: str | os.PathLike[str], *, delimiter: str = "\t"
+) -> list[tuple[int, dict[str, str]]]:
+    """Read a table as `read_rows` does, each row with the number of its line."""
     lines = _table_lines(path)
     rows = csv.reader((line for _, line in lines), delimiter=delimiter, strict=True)
     try:
@@ -105,7 +112,7 @@ def read_rows(
     if not cells:
         return []
     header = cells[0]
-    _check_header(header, path)
+    _check_header(header, path, delimiter)
     # A quoted cell may span lines; then the lines cannot be numbered, only the rows.
     numbers: Iterable[int] = [number for number, _ in lines]
     if len(lines) != len(cells):
@@ -116,10 +123,12 @@ def read_rows(
                 f"{path}: expected {len(header)} cells in line {number}, "
                 f"found {len(row)}; remove what has no column"
             )
+        if len(header) > len(row) == 1:
+            _check_delimiter(row[0], f"{path}, line {number}", delimiter)
     return [
-        dict(zip(header, row + [""] * (len(header) - len(row)), strict=False))
-        for row in cells[1:]
-        if any(row)
+        (number, dict(zip(header, row + [""] * (len(header) - len(row)), strict=False)))
+        for number, row in zip(numbers, cells, strict=True)
+        if row is not header and any(row)
     ]
 
 
@@ -136,11 +145,29 @@ def _table_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
     ]
 
 
-def _check_header(header: Sequence[str], path: str | os.PathLike[str]) -> None:
+def _check_header(
+    header: Sequence[str], path: str | os.PathLike[str], delimiter: str
+) -> None:
+    if len(header) == 1:
+        _check_delimiter(header[0], str(path), delimiter)
     for name in header:
         if not name or header.count(name) > 1:
-            found = f"{name!r} {header.count(name)} times" if name else "one without"
-            raise Refused(f"{path}: expected column names, each once, found {found}")
+            times = f"{name!r} {header.count(name)} times"
+            raise Refused(
+                f"{path}: expected a first line with the name of each column, found"
+                f" {times if name else 'a column without a name'}; correct that line"
+            )
+
+
+def _check_delimiter(line: str, where: str, delimiter: str) -> None:
+    """Refuse a line without a TAB that looks as if another mark stood for it."""
+    marks = {";": "semicolons", ",": "commas", " ": "blanks"}
+    found = next((word for mark, word in marks.items() if mark in line), None)
+    if delimiter == "\t" and found:
+        raise Refused(
+            f"{where}: expected TABs between the columns, found {found}; save the table as"
+            " text with TABs (a terminal may paste TABs as blanks)"
+        )
 
 
 def write_rows(
