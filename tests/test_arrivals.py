@@ -157,7 +157,7 @@ MISTAKES = {
     "unknown task": ({"tasks": ["bones"]}, "tasks: unknown task 'bones'"),
     "no task name": ({"tasks": ["b one"]}, "tasks.1: expected letters, digits, - and _"),
     "unknown column": ({"row": {"voxel": 5}}, "row.voxel: unknown key"),
-    "ill value": ({"row": {"voxel_nm": "big"}}, "row.voxel_nm: expected Voxel edge in nm"),
+    "ill value": ({"row": {"voxel_nm": "big"}}, "row.voxel_nm: expected one number of nm"),
     "ill crop": ({"row": {"crop": "5:2,:,:"}}, "row"),
     "its own path": ({"row": {"path": "raw/a.mrc"}}, "row.path: expected none"),
     "ill pattern": ({"pattern": "a**/*.mrc"}, "pattern: cannot look for 'a**/*.mrc'"),

@@ -38,6 +38,11 @@ MISTAKES = {
     "id with a space": (row(VOLUMES, "x y", "bone", "raw/a.mrc", "5"), "x y"),
     "id with shell": (row(VOLUMES, "$(id)", "bone", "raw/a.mrc", "5"), "$(id)"),
     "voxel with unit": (row(VOLUMES, "x", "bone", "raw/a.mrc", "5 um"), "5 um"),
+    "voxel with a decimal comma": (
+        row(VOLUMES, "x", "bone", "raw/a.mrc", "2,4"),
+        "points for decimals",
+    ),
+    "no task": (row(VOLUMES, "x", "", "raw/a.mrc", "5"), "expected tasks that look at"),
     "ragged row": (row(VOLUMES, "x", "bone"), "volumes.tsv"),
     "variable not set": (
         row(VOLUMES, "x", "bone", "$NOWHERE_AT_ALL/x.mrc", "5"),

@@ -303,7 +303,8 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if schema["pattern"] == NAME:
         return "letters, digits, - and _, at most 64"
     told = schema.get("expected") or schema.get("description") or schema["pattern"]
-    return str(told).strip().rstrip(".")
+    words = str(told).strip().rstrip(".")
+    return words[0].lower() + words[1:] if words[1:2].islower() else words
 
 
 def _explain_unknown(error: Any, place: str) -> str:
