@@ -174,6 +174,8 @@ def constant_slice():
         (np.where(RAMP % 10 < 3, 999, RAMP), {}, "30 % of the voxels have the highest"),
         (RAMP[:1], {}, "one slice only"),
         (RAMP, {"voxel_nm": "25,10,10"}, "no cubes, 25 x 10 x 10 nm"),
+        (RAMP, {"voxel_nm": "0.005"}, "found 0.005, 0.005, 0.005 nm; see whether voxel_nm"),
+        (RAMP, {"voxel_nm": "5000000"}, "expected voxels of 0.02 nm to 1 mm"),
     ],
 )
 def test_what_is_odd_is_told_and_taken(volume, data, row, message):

@@ -26,6 +26,7 @@ SLAB_BYTES = 1 << 26
 BLOCK_VOXELS = 1 << 22
 SATURATED = 0.05
 FEW_VALUES = 16
+LEAST_NM, MOST_NM = 0.02, 1e6  # finer than any microscope, coarser than any scanner
 UNKNOWN: Facts = {
     "shape": None,
     "dtype": None,
@@ -265,6 +266,12 @@ def _remarks(source: Source) -> list[str]:
     if edges and max(edges) > 1.01 * min(edges):
         told = " x ".join(f"{edge:g}" for edge in edges)
         found.append(f"{source.name}: voxels are no cubes, {told} nm (z, y, x)")
+    if edges and not LEAST_NM <= min(edges) <= max(edges) <= MOST_NM:
+        told = ", ".join(f"{edge:g}" for edge in edges)
+        found.append(
+            f"{source.name}: expected voxels of {LEAST_NM:g} nm to 1 mm, found {told} nm;"
+            " see whether voxel_nm was meant in another unit"
+        )
     return found
 
 
