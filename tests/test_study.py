@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from tomoglean import study
+from tomoglean import preflight, study
 from tomoglean.provenance import Refused
 
 VOLUMES = "volume\ttasks\tpath\tvoxel_nm\n"
@@ -184,3 +184,28 @@ def test_a_control_named_like_a_round_changes_nothing_of_that_round(make):
     found = make([volume("a")], [label("a", "clean"), label("a", "truth")], bone=bone)
     assert found.kinds("bone", "final", "a", "train") == ["clean"]
     assert found.kinds("bone", "control-final", "a", "train") == ["truth"]
+
+
+@pytest.mark.parametrize(
+    ("uses", "said"),
+    [
+        ([], ["bone: no row of labels.tsv is for train"]),
+        (["test"], ["bone: no row of labels.tsv is for train"]),
+        (["train"], ["bone: no row of labels.tsv is for test"]),
+        (["train", "validate"], ["bone: no row of labels.tsv is for test"]),
+        (["train", "test"], []),
+    ],
+)
+def test_the_check_says_which_labels_nobody_gave(make, uses, said):
+    labels = [label(name, "clean", use) for name, use in zip("abc", uses, strict=False)]
+    lines = list(preflight.without_labels(make(THREE, labels)))
+    assert [line[: len(words)] for line, words in zip(lines, said, strict=True)] == said
+
+
+def test_the_check_asks_for_no_test_where_folds_take_turns(make):
+    found = make(
+        [volume("a")],
+        [label("a", "clean", slices="0-5")],
+        bone={"split": "within-volume", "cross_validation": 3},
+    )
+    assert list(preflight.without_labels(found)) == []

@@ -94,11 +94,25 @@ def _of_what(row: Row) -> tuple[str, str, str, str]:
     return row["task"], row["volume"], row["kind"], row["use"]
 
 
+def without_labels(study: Study) -> Iterator[str]:
+    """Say what a run leaves out because no row of labels.tsv asks for it."""
+    for task, block in study.tasks.items():
+        uses = {row["use"] for row in study.label_rows(task)}
+        judged = {"test"} if block["kind"] == "semantic" else {"validate", "test"}
+        if not study.volumes_of(task):
+            continue
+        if "train" not in uses:
+            yield f"{task}: no row of labels.tsv is for train, so that nothing is found"
+        elif not (uses & judged or block.get("cross_validation")):
+            yield f"{task}: no row of labels.tsv is for test, so that no figure rates it"
+
+
 def look(study: Study) -> Iterator[tuple[str, bool]]:
     """Look at everything; yield what to tell, and whether a run may start, bit by bit."""
     for line in study.arrived.refused:
         yield f"{line}\n", False
     for finding in findings(study):
         yield f"{finding}\n", not finding.refused
+    yield from ((f"{line}\n", True) for line in without_labels(study))
     found = forecast.forecast(study)
     yield f"\n{forecast.told(found)}", found.fits
