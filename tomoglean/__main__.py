@@ -121,15 +121,19 @@ def _add_quicklook(commands: Any) -> None:
     quicklook = commands.add_parser(
         "quicklook", help="draw three slices, a histogram and the facts of a volume"
     )
-    quicklook.add_argument("path", type=Path, help="a volume of any format, or a study's")
-    quicklook.add_argument("--output", type=Path, metavar="FILE.png", help="the picture")
+    quicklook.add_argument(
+        "path", type=Path, help="of any format, or results/.../VOLUME.h5"
+    )
+    quicklook.add_argument(
+        "--output", type=Path, metavar="FILE.png", help="NAME.quicklook.png here"
+    )
     _as_in_volumes_tsv(quicklook)
     quicklook.set_defaults(command=_quicklook)
 
 
 def _add_export(commands: Any) -> None:
     export = commands.add_parser("export", help="write a volume for other programs")
-    export.add_argument("volume", type=Path, help="a volume of a study or of any format")
+    export.add_argument("volume", type=Path, help="of any format, or results/.../VOLUME.h5")
     export.add_argument("target", type=Path, help="such as labels.mrc, .tif or .ome.zarr")
     export.add_argument("--force", action="store_true", help="replace what is there")
     _as_in_volumes_tsv(export)
