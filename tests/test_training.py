@@ -337,6 +337,15 @@ def test_a_training_tells_how_far_it_is(tmp_path, slices_file, caplog):
     assert [line for line in caplog.messages if line.startswith("train: 6 steps in ")]
 
 
+def test_the_log_tells_only_what_an_epoch_found(tmp_path, slices_file, caplog):
+    with caplog.at_level("INFO", "tomoglean.training"):
+        fit(tmp_path / "told", [slices_file], epochs=1, steps_per_epoch=1)
+    [line] = [line for line in caplog.messages if line.startswith("epoch 1, ")]
+    assert [part.split()[0] for part in line.split(", ")] == (
+        ["epoch", "step", "loss", "seconds"]
+    )
+
+
 def test_a_tiny_net_learns_bright_squares(trained):
     curve = learning_curve(trained[0])
     assert float(curve[-1]["loss"]) < 0.5 * float(curve[0]["loss"])

@@ -197,7 +197,7 @@ class Run:
             row[name] = "" if value is None else round(value, 6)
         row["seconds"] = round(time.monotonic() - self.began, 2)
         self.at.rows.append(row)
-        log.info(", ".join(f"{name} {value}" for name, value in row.items()))
+        log.info(", ".join(f"{name} {value}" for name, value in row.items() if value != ""))
         if curve:
             self.write_curve(curve)
 
