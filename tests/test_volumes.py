@@ -109,6 +109,34 @@ def test_what_shrinks_is_deflated():
 # -- what others read ------------------------------------------------------------------
 
 
+ANYWHERE = """
+import sys
+import numpy as np
+from tomoglean import chunks
+draw, kept = np.random.default_rng(int(sys.argv[1])), []
+x = np.indices((64, 64, 64))
+ball = ((x - 30) ** 2).sum(axis=0) < 500
+plane = (2 * ball + ((x[0] + x[1]) % 17 < 3)).astype(np.uint8).reshape(1, -1)
+rows = np.zeros((64, 64, 20), np.uint8)
+rows[:, :2] = draw.integers(100, 170, (64, 2, 20))
+found = set()
+for _ in range(400):
+    kept = [*kept, draw.integers(0, 9, draw.integers(1, 200_000))][-draw.integers(1, 9) :]
+    chunks.deflated(kept[-1].astype(np.uint8).reshape(1, -1))
+    for planes in (plane, rows.reshape(1, -1)):
+        found.add(b"".join(chunks.deflated(planes.copy())))
+print(len(found))
+"""
+
+
+@pytest.mark.slow
+def test_the_bytes_depend_on_no_place_in_memory():
+    """ISA-L's object for streams gave others in one process of six."""
+    words = [[sys.executable, "-c", ANYWHERE, str(seed)] for seed in range(24)]
+    done = [subprocess.run(one, capture_output=True, text=True) for one in words]
+    assert [one.stdout for one in done] == ["2\n"] * len(done), done[0].stderr
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "f2", "f4", "f8"])
 def test_plain_h5py_reads_it_in_another_process(tmp_path, dtype):
     data = RNG.normal(60, 9, (70, 65, 3)).astype(dtype)
