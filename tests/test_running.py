@@ -16,6 +16,7 @@ import pytest
 from tomoglean import holders, processes, provenance, queues, running
 from tomoglean.__main__ import main
 from tomoglean.provenance import Refused
+from workflow import ROOT
 
 SLEEP = "import time; time.sleep(60)"
 SQUEUE = """#!/bin/sh
@@ -322,6 +323,17 @@ def until(what, patience_s=20):
     while not what() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert what()
+
+
+def test_the_job_that_a_run_is_in_is_known_though_the_plugin_hides_it():
+    code = (
+        "import os; from tomoglean import holders; del os.environ['SLURM_JOB_ID']; "
+        "print(holders.Holder.here().inside)"
+    )
+    words = [sys.executable, "-c", code]
+    environment = {**os.environ, "SLURM_JOB_ID": "77"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "77\n", done.stderr
 
 
 def test_a_run_shows_that_it_lives(study, quick):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tomoglean import leftovers, provenance, stage, usage
+from tomoglean import leftovers, logs, provenance, stage, usage
 from workflow import ROOT
 
 SCRIPT = """
@@ -58,6 +58,23 @@ def test_a_record_tells_what_the_job_took_and_what_it_ran_on(job):
     assert 0 <= record["cpu_seconds"] < 60
     assert record["machine"] == usage.machine()
     assert record["checkout"]["commit"] == usage.checkout()[0]
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("raise KeyboardInterrupt", "pick: interrupted"),
+        ("raise ValueError", "ValueError"),
+        ("raise ValueError('odd')", "odd"),
+    ],
+)
+def test_why_a_job_ended_is_never_left_empty(job, last, told):
+    done = run(([*job[0][:2], f"{job[0][2]}{last}"], job[1]))
+    assert done.returncode != 0
+    assert logs.last_attempt(job[1] / "job.log").line == told
+    interrupted = "Keyboard" in last
+    assert ("Traceback" in (job[1] / "job.log").read_text()) is not interrupted
+    assert ("Traceback" in done.stderr) is not interrupted
 
 
 def test_what_a_job_took_counts_in_no_key(job):

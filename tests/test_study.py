@@ -135,6 +135,7 @@ def test_slice_ranges():
         ),
         ([volume("a")], [label("b")], ["unknown volume 'b'", "known: a"]),
         ([volume("a")], [label("a", task="bon")], ["unknown task 'bon'"]),
+        ([volume("a")], [label("a"), label("a")], ["a: expected each row once"]),
         ([volume("a")], [label("a", "weka")], ["kind", "weka"]),
         ([volume("a")], [label("a", "points")], ["kind", "weak, clean or truth"]),
         (

@@ -19,6 +19,10 @@ from tomoglean.provenance import Refused
 
 HOLDER = Path(".tomoglean/run.json")
 SILENT_S = 600
+#: The SLURM job that this process began in; the plugin takes it out of the environment.
+_BEGAN = {
+    name: os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ class Holder:
             user=_user(),
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
             runs=runs,
-            inside=os.environ.get("SLURM_JOB_ID", ""),
-            restarts=os.environ.get("SLURM_RESTART_COUNT", ""),
+            inside=_slurm("SLURM_JOB_ID"),
+            restarts=_slurm("SLURM_RESTART_COUNT"),
         )
 
     def is_near(self) -> bool:
@@ -90,6 +94,10 @@ class Holder:
     def told(self) -> str:
         """Name it in words."""
         return f"{self.user} on {self.host}, process {self.process}, since {self.since}"
+
+
+def _slurm(name: str) -> str:
+    return os.environ.get(name, "") or _BEGAN[name]
 
 
 def read(root: Path) -> Holder | None:

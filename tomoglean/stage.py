@@ -391,11 +391,13 @@ class _Run:
         self.failed = True
         if self.is_unwritten(error):
             return
-        if isinstance(error, Refused):
-            log.error("%s", error)
-            sys.stderr.write(f"{error}\n")
+        if isinstance(error, Refused | KeyboardInterrupt):
+            told = str(error) or f"{self.snakemake.rule}: interrupted"
+            log.error("%s", told)
+            sys.stderr.write(f"{told}\n")
         else:
-            log.error("%s", error, exc_info=(kind, error, trace))
+            told = str(error) or kind.__name__
+            log.error("%s", told, exc_info=(kind, error, trace))
             sys.__excepthook__(kind, error, trace)
 
     def heed(self, ignored: Any) -> None:

@@ -294,6 +294,8 @@ def _check_labels(study: Study) -> None:
         _check_kind(row, where, study)
         _check_grid(row, where, study)
         _check_path(row, where, study)
+        if study.labels.count(row) > 1:
+            raise Refused(f"{where}: expected each row once, found it again; delete one")
     for task in study.tasks:
         _check_measured(study, task)
         _check_uses(study, task, name)

@@ -108,7 +108,10 @@ def headline(source: Source) -> Section:
     notes = [
         Note(f"{stamp}: {STAMP_WORDS[stamp]}.") for stamp in stamps if stamp in STAMP_WORDS
     ]
-    lead = "The 2019 talk gave statements without tables; ours are measured, with what on."
+    lead = (
+        "What this pipeline's first run, at DESY in 2019, said of the same questions in a"
+        " talk without tables, beside what this run measured, and on what."
+    )
     title = "2019 and now" if said else "In one line"
     return Section("headline", title, [table, *notes], lead if said else "")
 
