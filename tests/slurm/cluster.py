@@ -5,7 +5,7 @@ shows it. Everything lies in one folder and listens on its own ports, so that it
 beside any SLURM of the machine. `down NODE` takes a node away as a power cut would,
 `up NODE` brings it back, `stop` ends it all.
 
-Jobs in `allcpu` and `allgpu` give way to those in `maxcpu` and `maxgpu`, as on Maxwell.
+Jobs in `allcpu` and `allgpu` give way to those in `maxcpu` and `maxgpu`.
 There are no cgroups: limits of memory are not enforced. GPUs are only names: no device is
 there. There is no accounting, as squeue tells what the tests need.
 """
