@@ -309,6 +309,13 @@ def test_an_arrival_runs_its_chain_and_a_dry_run_takes_up_nothing(home, tmp_path
 # -- make watch ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [".config.yaml.swp", "volumes.tsv~"])
+def test_what_an_editor_keeps_is_no_new_state(home, name):
+    before = watching.state(home)
+    (home / "config" / name).write_text("x")
+    assert watching.state(home) == before
+
+
 def test_only_what_a_run_would_see_is_a_new_state(home):
     configure(home, {**BLOCK, "settle_s": 0})
     states = [watching.state(home)]

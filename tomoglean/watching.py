@@ -147,7 +147,7 @@ def state(folder: Path) -> str:
     Raw files count by name, size and time of change; what is still being written does
     not count. A study that cannot be read is a state of its own, by its config.
     """
-    marks = list(_marks(sorted((folder / "config").glob("*"))))
+    marks = list(_marks(sorted((folder / "config").glob("[!.]*[!~]"))))  # no editor's own
     try:
         read = study.read(folder, look=True)
     except Refused as refusal:
