@@ -315,6 +315,13 @@ def test_a_folder_of_stacks_is_searched(tmp_path):
     assert names_in(tmp_path) == ["a.tif", "b.tif", "deeper/c.mrc"]
 
 
+def test_what_a_study_has_made_is_not_searched(tmp_path):
+    for name in ("study/config/config.yaml", "study/results/a.mrc", "study/raw/b.mrc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert names_in(tmp_path) == ["study/raw/b.mrc"]
+
+
 def test_one_image_among_volumes_is_a_volume(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RAMP[0])
     (tmp_path / "b.mrc").write_bytes(b"x")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tomoglean import formats, labels, steps, tables
+from tomoglean import formats, labels, steps, study, tables
 from tomoglean.formats import Row, Source, open_source, slices
 from tomoglean.formats.moments import MOST_SAMPLES, Moments, sampling_step
 from tomoglean.formats.source import readable
@@ -206,11 +206,14 @@ def volumes_in(path: Path) -> list[Path]:
     """Find the volumes at a path: itself, or all that lie in a folder of volumes.
 
     A folder of single images is one volume, and so is a header with its voxels beside
-    it. Hidden files, and files that no format knows by their ending, are passed over.
+    it. Hidden files, the results of a study, and files that no format knows by their
+    ending are passed over.
     """
     if not path.is_dir() or _is_one(path):
         return [path]
-    inside = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    made = {"results"} if study.is_study(path) else set()
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    inside = [path / name for name in sorted(names - made)]
     entries = [entry for entry in inside if entry.is_dir() or _known(entry)]
     found = [volume for entry in entries for volume in volumes_in(entry)]
     by_files = {tuple(formats.files(volume)): volume for volume in reversed(found)}
