@@ -173,6 +173,7 @@ def test_a_run_in_a_job_that_slurm_has_put_back_into_the_queue_is_over(
     """Its next start has the same number, and is not kept out by the one before."""
     (slurm / "jobs").write_text("77\n")
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURMD_NODENAME", "node1")
     before = held(study, host="elsewhere")
     if now:
         monkeypatch.setenv("SLURM_RESTART_COUNT", now)
@@ -203,9 +204,12 @@ def forbidden(*_, **__):
     raise PermissionError(13, "Permission denied")
 
 
-def test_a_run_knows_the_job_it_is_in(study, monkeypatch):
+@pytest.mark.parametrize(("node", "inside"), [("node1", "77"), ("", "")])
+def test_a_run_knows_the_job_it_is_in(monkeypatch, node, inside):
+    """The shell of `salloc` tells a job too, but outlives it: on no node of SLURM."""
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    assert holders.Holder.here().inside == "77"
+    monkeypatch.setenv("SLURMD_NODENAME", node)
+    assert holders.Holder.here().inside == inside
 
 
 def test_a_damaged_note_is_refused_with_what_to_do(study):
@@ -331,7 +335,7 @@ def test_the_job_that_a_run_is_in_is_known_though_the_plugin_hides_it():
         "print(holders.Holder.here().inside)"
     )
     words = [sys.executable, "-c", code]
-    environment = {**os.environ, "SLURM_JOB_ID": "77"}
+    environment = {**os.environ, "SLURM_JOB_ID": "77", "SLURMD_NODENAME": "node1"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "77\n", done.stderr
 

@@ -19,10 +19,9 @@ from tomoglean.provenance import Refused
 
 HOLDER = Path(".tomoglean/run.json")
 SILENT_S = 600
-#: The SLURM job that this process began in; the plugin takes it out of the environment.
-_BEGAN = {
-    name: os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
-}
+JOB = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
+#: What SLURM said as this process began; the plugin takes it out of the environment.
+_BEGAN = {name: os.environ.get(name, "") for name in JOB}
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class Holder:
             user=_user(),
             since=datetime.now().astimezone().isoformat(timespec="seconds"),
             runs=runs,
-            inside=_slurm("SLURM_JOB_ID"),
-            restarts=_slurm("SLURM_RESTART_COUNT"),
+            **_inside(),
         )
 
     def is_near(self) -> bool:
@@ -96,8 +94,13 @@ class Holder:
         return f"{self.user} on {self.host}, process {self.process}, since {self.since}"
 
 
-def _slurm(name: str) -> str:
-    return os.environ.get(name, "") or _BEGAN[name]
+def _inside() -> dict[str, str]:
+    """Tell the SLURM job that ends this process when it ends.
+
+    The shell of `salloc` is in none: it lives on, on its own machine, as does its run.
+    """
+    job, restarts, node = (os.environ.get(name, "") or _BEGAN[name] for name in JOB)
+    return {"inside": job, "restarts": restarts} if node else {}
 
 
 def read(root: Path) -> Holder | None:
