@@ -1,11 +1,13 @@
 """A script ends well only with a record; a look at a study breaks nothing."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from test_running import until
 
 from tomoglean import leftovers, logs, provenance, stage, usage
 from workflow import ROOT
@@ -75,6 +77,17 @@ def test_why_a_job_ended_is_never_left_empty(job, last, told):
     interrupted = "Keyboard" in last
     assert ("Traceback" in (job[1] / "job.log").read_text()) is not interrupted
     assert ("Traceback" in done.stderr) is not interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_with_a_record_ends_well_whatever_it_is_told(job, number):
+    """Snakemake removes the outputs of one that a signal ends; others plan with them."""
+    words, folder = job
+    late = "import atexit, time\natexit.register(time.sleep, 3)\n"  # after the record
+    with subprocess.Popen([*words[:2], late + words[2]], cwd=folder) as process:
+        until((folder / "results" / "provenance" / "a.csv.json").exists)
+        process.send_signal(number)
+    assert process.returncode == 0
 
 
 def test_what_a_job_took_counts_in_no_key(job):

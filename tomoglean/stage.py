@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -422,6 +423,7 @@ class _Run:
             _stop()  # HDF5 breaks down where an interpreter with such a file ends
         if self.failed or not all(map(os.path.exists, self.snakemake.output)):
             return
+        _end_in_peace()
         try:
             self.record(round(time.monotonic() - self.clock, 2))
         except BaseException as error:  # else the record of an older artefact would count
@@ -440,6 +442,16 @@ class _Run:
             provenance.write_json({**record, **facts}, RECORDS / f"{artefact}.json")
         log.info("OK seconds=%s", seconds)
         logs.end_well(self.snakemake.log[0])
+
+
+def _end_in_peace() -> None:
+    """Hear no signal from here on, as the next run takes what has a record for made.
+
+    A job that died of one between its record and its end would have its outputs removed by
+    the Snakemake around it, after that run has planned without them.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop() -> None:
