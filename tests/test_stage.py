@@ -195,3 +195,19 @@ def test_a_forgotten_job_has_ended_well_if_its_outputs_are_whole(monkeypatch, wh
     patient, waited = look({"6": "FORGOTTEN"}, job)
     assert waited == []
     assert (patient.well == [job], len(patient.failed)) == (whole, int(not whole))
+
+
+def test_a_run_whose_artefacts_went_with_a_dead_one_plans_again(monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(stage.os, "execv", lambda *words: called.append(words))
+    monkeypatch.setattr(stage, "release", lambda: called.append("released"))
+    monkeypatch.setattr(sys, "argv", ["/x/bin/snakemake", "--cores", "2"])
+    stage._plan_again_without(["results/a.h5"])
+    words = [sys.executable, "/x/bin/snakemake", "--cores", "2"]
+    assert called == ["released", (sys.executable, words)]
+    assert "results/a.h5 went with the job" in capsys.readouterr().err
+
+
+def test_a_run_that_lost_nothing_goes_on(monkeypatch):
+    monkeypatch.setattr(stage.os, "execv", lambda *_: pytest.fail("began anew"))
+    stage._plan_again_without([])

@@ -51,6 +51,7 @@ VERSIONS = (
 
 log = logging.getLogger(__name__)
 _held: list["Hold"] = []
+_settled: list[str] = []  # finished without a head, as this run found it
 
 
 # -- the Snakefile -------------------------------------------------------------------
@@ -85,7 +86,8 @@ def tidy(workflow: Any) -> None:
         holder = holders.read(Path())
         if holder is not None and holder.is_alive(Path()):
             return
-        if told := keys.restore(Path(), leftovers.settle(Path())):
+        _settled[:] = leftovers.settle(Path())
+        if told := keys.restore(Path(), list(_settled)):
             sys.stderr.write(f"tomoglean: {told} artefacts made known to Snakemake\n")
         if told := keys.correct():
             sys.stderr.write(f"tomoglean: {told} artefacts were made after an edit\n")
@@ -118,9 +120,28 @@ def before(workflow: Any, plan: "Plan") -> None:
         )
     _make_sure_of_room(plan, {str(path) for job in jobs for path in job.output})
     hold(workflow)
+    _plan_again_without(path for path in _settled if not Path(path).exists())
     leftovers.sweep(Path(), {str(path) for job in jobs for path in job.input})
     _clear()
     arrivals.take_up(plan.study.arrived.rows)
+
+
+def _plan_again_without(gone: Iterable[str]) -> None:
+    """Start anew if artefacts went that this run has planned with.
+
+    A job of a dead run may have finished its artefact as this run looked, and was ended
+    before its Snakemake knew, which then removes the artefact.
+    """
+    names = sorted(gone)
+    if not names:
+        return
+    sys.stderr.write(f"tomoglean: {names[0]} went with the job it is of; planning again\n")
+    release()
+    sys.stderr.flush()
+    program = Path(sys.argv[0])
+    module = ["-m", "snakemake"] if program.name == "__main__.py" else [str(program)]
+    words = [sys.executable, *module, *sys.argv[1:]]
+    os.execv(sys.executable, words)  # noqa: S606 (the same command, without a shell)
 
 
 def _clear() -> None:
