@@ -172,6 +172,7 @@ def shown(tmp_path_factory):
     config["tasks"]["t3ss"] = {
         "kind": "detection",
         "membrane": "bone",
+        "mask": {"membrane_class": "bone"},
         "target": [name for name in NASTY if name.isprintable() and name.strip()],
     }
     (root / "config" / "config.yaml").write_text(yaml.safe_dump(config))

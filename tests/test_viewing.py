@@ -59,7 +59,8 @@ def make_study(root):
     """Make a study with one volume, its labels of two classes, and two candidates."""
     (root / "config").mkdir(parents=True)
     task = "{kind: semantic, classes: [background, inner, outer]}"
-    config = f"tasks:\n  cell: {task}\n  t3ss: {{kind: detection, membrane: cell}}\n"
+    t3ss = "{kind: detection, membrane: cell, mask: {membrane_class: inner}}"
+    config = f"tasks:\n  cell: {task}\n  t3ss: {t3ss}\n"
     (root / "config" / "config.yaml").write_text(config)
     (root / "config" / "volumes.tsv").write_text(
         "volume\ttasks\tpath\nmini-1\tcell,t3ss\tgone/mini-1.mrc\n"
