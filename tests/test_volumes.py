@@ -131,7 +131,7 @@ print(len(found))
 
 @pytest.mark.slow
 def test_the_bytes_depend_on_no_place_in_memory():
-    """ISA-L's object for streams gave others in one process of six."""
+    """At the levels 1 and 2 of ISA-L they did, in one process of six."""
     words = [[sys.executable, "-c", ANYWHERE, str(seed)] for seed in range(24)]
     done = [subprocess.run(one, capture_output=True, text=True) for one in words]
     assert [one.stdout for one in done] == ["2\n"] * len(done), done[0].stderr
