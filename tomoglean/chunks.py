@@ -4,8 +4,8 @@ A chunk is shuffled, deflated and given its Fletcher-32 sum here, in two threads
 handed over as it will lie in the file (H5Dwrite_chunk). What comes about is an ordinary
 dataset with the filters shuffle, gzip and fletcher32: no reader needs a plugin.
 
-Deflated is by ISA-L (the package `isal`), about ten times as fast as zlib at the same
-ratio. Byte planes of pure noise, such as the low bytes of a reconstruction in float32,
+Deflated is by ISA-L (the package `isal`), several times as fast as zlib at the same
+ratio (docs/performance.md). Byte planes of pure noise, such as the low bytes of a reconstruction in float32,
 cannot shrink: they are stored within the stream (RFC 1951, 3.2.4) instead of deflated in
 vain. The bytes do not depend on threads.
 """
@@ -55,7 +55,7 @@ def _library() -> Any:
     try:
         from isal import isal_zlib
     except ImportError:
-        log.warning("isal is not installed: gzip by zlib, ten times slower")
+        log.warning("isal is not installed: gzip by zlib, which is slower")
         return zlib
     return isal_zlib
 
