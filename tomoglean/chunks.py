@@ -5,9 +5,9 @@ handed over as it will lie in the file (H5Dwrite_chunk). What comes about is an 
 dataset with the filters shuffle, gzip and fletcher32: no reader needs a plugin.
 
 Deflated is by ISA-L (the package `isal`), several times as fast as zlib at the same
-ratio (docs/performance.md). Byte planes of pure noise, such as the low bytes of a reconstruction in float32,
-cannot shrink: they are stored within the stream (RFC 1951, 3.2.4) instead of deflated in
-vain. The bytes do not depend on threads.
+ratio (docs/performance.md). Byte planes of pure noise, such as the low bytes of a
+reconstruction in float32, cannot shrink: they are stored within the stream (RFC 1951,
+3.2.4) instead of deflated in vain. The bytes do not depend on threads.
 """
 
 import functools
