@@ -81,19 +81,20 @@ def given_up(study, name):
     standing.note(study, [replace(job(name), given_up=True)])
 
 
-def test_a_job_that_ended_before_its_script_has_failed(study):
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ((), "ended before its script began; see the last file in"),
+        ((WELL,), "ended well, but Snakemake did not take its outputs"),
+    ],
+)
+def test_a_job_that_was_given_up_without_an_error_has_failed(study, log, line):
     given_up(study, "a")
+    if log:
+        write_log(study, "a", *log)
     (found,) = standing.look(study)
     assert found.state == "failed"
-    assert found.line.startswith("ended before its script began; see the last file in")
-
-
-def test_a_job_that_ended_well_without_its_outputs_has_failed(study):
-    given_up(study, "a")
-    write_log(study, "a", WELL)
-    (found,) = standing.look(study)
-    assert found.state == "failed"
-    assert found.line.startswith("ended well, but Snakemake did not take its outputs")
+    assert found.line.startswith(line)
 
 
 def test_why_a_job_failed_says_more_than_that_it_was_given_up(study):

@@ -284,6 +284,7 @@ def _check_steps(row: Mapping[str, str], where: str) -> None:
 
 def _check_labels(study: Study) -> None:
     name = f"{study.root / 'config' / 'labels.tsv'}"
+    seen: set[tuple[tuple[str, str], ...]] = set()
     for row in study.labels:
         where = f"{name}: {row['task']}, {row['volume']}"
         if row["task"] not in study.tasks:
@@ -294,8 +295,9 @@ def _check_labels(study: Study) -> None:
         _check_kind(row, where, study)
         _check_grid(row, where, study)
         _check_path(row, where, study)
-        if study.labels.count(row) > 1:
+        if (cells := tuple(sorted(row.items()))) in seen:
             raise Refused(f"{where}: expected each row once, found it again; delete one")
+        seen.add(cells)
     for task in study.tasks:
         _check_measured(study, task)
         _check_uses(study, task, name)
